@@ -1,0 +1,49 @@
+"""What can stop a run, or one image of it. Knows nothing of Prefect or MLX.
+
+CaptionerError              one sentence for the user, with the next step
+├── InputError              a directory or a setting that cannot be used
+├── CheckpointError         the model's files are missing, damaged or do not fit
+├── DownloadError           the download cannot succeed by trying again
+├── DownloadInterrupted     the download may succeed when tried again
+├── DeviceError             the MLX device cannot work any more
+├── OutputError             a result cannot be written
+└── CaptionError            one image got no caption; the run goes on
+"""
+
+
+class CaptionerError(Exception):
+    """The base of them all; `str()` of it is a sentence that a user can act on."""
+
+
+class InputError(CaptionerError):
+    """A directory or a setting cannot be used."""
+
+
+class CheckpointError(CaptionerError):
+    """The model's files are missing, damaged, or do not fit into memory."""
+
+
+class DownloadError(CaptionerError):
+    """The download cannot succeed by trying again."""
+
+
+class DownloadInterrupted(CaptionerError):
+    """The download broke off for a reason that may pass."""
+
+
+class DeviceError(CaptionerError):
+    """The MLX device cannot work any more."""
+
+
+class OutputError(CaptionerError):
+    """A result cannot be written."""
+
+
+class CaptionError(CaptionerError):
+    """One image got no caption."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, or its type when it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

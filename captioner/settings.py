@@ -1,0 +1,73 @@
+"""Every setting of a run, in one model: the flags of the command line, the environment variables
+and the parameters of the flow are all read from it. Knows nothing of where a value came from."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
+DEFAULT_USER_PROMPT = "Describe the contents of this image."
+
+
+class Settings(BaseModel):
+    """The settings of one run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_dir: Path = Field(
+        default=Path("input"),
+        title="Input directory",
+        description="The directory whose PNG, JPG and JPEG files are captioned.",
+    )
+    output_dir: Path = Field(
+        default=Path("output"),
+        title="Output directory",
+        description="Where the caption files, captions.json and summary.json are written.",
+    )
+    user_prompt: str = Field(
+        default=DEFAULT_USER_PROMPT,
+        min_length=1,
+        title="User prompt",
+        description="The text shown to the model alongside each image.",
+    )
+    system_prompt: str | None = Field(
+        default=None,
+        title="System prompt",
+        description="The system role of the assistant. Left out when it is not given.",
+    )
+    max_tokens: int = Field(
+        default=512,
+        ge=1,
+        le=32_768,
+        title="Tokens at most",
+        description="A caption is cut after this many tokens.",
+    )
+    temperature: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=2.0,
+        allow_inf_nan=False,
+        title="Temperature",
+        description="0 always takes the most likely token; higher values vary more.",
+    )
+    model: Path | None = Field(
+        default=None,
+        title="Model directory",
+        description="A directory with the MLX weights, in place of the Hugging Face cache.",
+    )
+    repo_id: str = Field(
+        default=DEFAULT_REPO_ID,
+        pattern=r"^[\w.-]{1,96}/[\w.-]{1,96}$",
+        title="Hugging Face repository",
+        description="The repository that is downloaded when the model is missing.",
+    )
+    max_pixels: int = Field(
+        default=2_097_152,
+        ge=0,
+        title="Pixels at most",
+        description="Larger pictures are scaled down to this many pixels first; "
+        "0 leaves it to the model.",
+    )
+
+
+DEFAULTS = Settings()

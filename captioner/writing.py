@@ -1,0 +1,53 @@
+"""JSON files that are either whole or not there. Knows nothing of what they mean."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value, UTF-8, atomically.
+
+    Raises:
+        OSError: the disk is full or the directory cannot be written to; `path` is as it was.
+    """
+    with _replacing(path) as file:
+        json.dump(value, file, ensure_ascii=False, indent=2)
+        file.write("\n")
+
+
+def write_json_list(path: Path, values: Iterable[Any]) -> int:
+    """Write a JSON array, one value at a time so that memory does not grow with it; their number.
+
+    Raises:
+        OSError: the disk is full or the directory cannot be written to; `path` is as it was.
+    """
+    count = 0
+    with _replacing(path) as file:
+        file.write("[")
+        for count, value in enumerate(values, start=1):
+            file.write(",\n" if count > 1 else "\n")
+            text = json.dumps(value, ensure_ascii=False, indent=2)
+            file.write("\n".join("  " + line for line in text.split("\n")))
+        file.write("\n]\n" if count else "]\n")
+    return count
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[str]]:
+    """A temporary file beside `path` that becomes `path` when the block ends well."""
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        # backslashreplace: a file name that is not UTF-8 becomes the JSON escape of its bytes
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""The flow, and what only a run of it needs."""

@@ -1,0 +1,34 @@
+"""Inside a run, our own errors are logged as their sentence, without a traceback.
+
+Prefect logs a task's exception with its traceback, to the terminal and to the UI. For an error
+that a sentence can say, the traceback is noise; for all others it stays.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from captioner.errors import CaptionerError
+
+RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+
+
+def say_it_plainly(record: logging.LogRecord) -> bool:
+    """A logging filter that reduces a record about one of our errors to its sentence."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, CaptionerError):
+        record.msg, record.args, record.exc_info = str(error), (), None
+    return True
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Filter the loggers of Prefect's runs while the block runs."""
+    loggers = [logging.getLogger(name) for name in RUN_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(say_it_plainly)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(say_it_plainly)

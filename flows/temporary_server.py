@@ -1,0 +1,140 @@
+"""A Prefect server for the time of one run, when no other is configured.
+
+Prefect would start one by itself, but lets its tracebacks through to the terminal and stops it
+before it has recorded the last task runs. This one logs to a file, and is stopped when everything
+is in the database. `python -m flows.temporary_server PORT` is the server; it ends with the process
+that started it, however that ends.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+HOST = "127.0.0.1"
+START_SECONDS = 120.0  # an empty PREFECT_HOME takes 20 s on two cores; a busy machine more
+RECORD_SECONDS = 30.0
+
+
+class ServerError(Exception):
+    """The temporary server cannot be started; `str()` says what to do."""
+
+
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """The server that Prefect is configured for, or a temporary one.
+
+    Raises:
+        ServerError: the temporary server does not start.
+    """
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    if PREFECT_API_URL.value():
+        yield
+        return
+    log = Path(PREFECT_HOME.value()) / "temporary-server.log"
+    print("Starting a temporary Prefect server (about 10 s, 20 s the first time)...", flush=True)
+    with _running(log) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
+        yield
+
+
+def wait_until_recorded(flow_run_id: UUID, task_runs: int) -> bool:
+    """Wait until the server has the final state of `task_runs` task runs of a flow run.
+
+    Task runs reach the server as events that are recorded some time after they happened.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.events.worker import EventsWorker
+
+    EventsWorker.drain_all(timeout=RECORD_SECONDS)
+    final = {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}
+    query = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "task_runs": {"state": final}}
+    deadline = time.monotonic() + RECORD_SECONDS
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            if client._client.post("/task_runs/count", json=query).json() >= task_runs:
+                return True
+            time.sleep(0.1)
+    return False
+
+
+@contextmanager
+def _running(log: Path) -> Iterator[str]:
+    port = _free_port()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.temporary_server", str(port)],
+            stdin=subprocess.PIPE,  # closes with this process, and the server with it
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the run; the server has to record its end
+        )
+        try:
+            url = f"http://{HOST}:{port}"
+            _wait_for_health(url, process, log)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urlopen(f"{url}/api/health", timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    raise ServerError(
+        f"The temporary Prefect server did not start; {log} says why. "
+        "Or start one with `prefect server start` and set PREFECT_API_URL."
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _serve(port: int) -> None:
+    import uvicorn
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    uvicorn.run(
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host=HOST,
+        port=port,
+        log_level="error",
+        timeout_graceful_shutdown=5,
+    )
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    # no telemetry, and none of the services that a server for one run has no use for
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+    os.environ["PREFECT__SERVER_EPHEMERAL"] = "1"
+    os.environ["PREFECT__SERVER_FINAL"] = "1"
+    os.environ.pop("PREFECT_LOGGING_CONFIG_PATH", None)
+    _serve(int(sys.argv[1]))

@@ -1,0 +1,129 @@
+"""What `python flows/caption_flow.py` is in a terminal: its flags, its log lines, its exit code.
+
+Imports Prefect only in what runs after the flags were understood.
+"""
+
+import copy
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from captioner.command_line import CommandLine, parse_command_line
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.client.schemas.objects import State
+
+LOGGING_CONFIG = Path(__file__).with_name("logging.yml")
+DEBUG_VARIABLE = "CAPTION_DEBUG"
+
+FINISHED = "log_finished_message"  # the function of Prefect's engines that logs a run's end
+
+DONE, SOME_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
+
+
+def begin() -> CommandLine:
+    """Read the flags, and choose how Prefect logs; it reads that when it is first imported."""
+    command = parse_command_line()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if command.debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+    os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(LOGGING_CONFIG))
+    return command
+
+
+def run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
+    """Run the flow with a Prefect server, temporary if need be; returns the exit code."""
+    from flows.temporary_server import ServerError, prefect_server
+
+    try:
+        with prefect_server():
+            return _run(flow, command)
+    except ServerError as error:
+        print(error, file=sys.stderr)
+        return CANNOT_START
+
+
+def _run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
+    from flows.temporary_server import wait_until_recorded
+
+    finished = FinishedTaskRuns()
+    logging.getLogger("prefect.task_runs").addFilter(finished)
+    try:
+        state = cast("State[Any]", flow(command.settings(), return_state=True))
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is saved.", file=sys.stderr)
+        return INTERRUPTED
+    if flow_run_id := state.state_details.flow_run_id:
+        wait_until_recorded(flow_run_id, len(finished.ids))
+    return DONE if state.is_completed() else _explain(state.result(raise_on_failure=False))
+
+
+def _explain(error: Any) -> int:
+    """Say what is not in the log yet; the exit code for the result of a run that failed."""
+    from captioner.errors import CaptionerError, DeviceError, OutputError, first_line
+
+    if isinstance(error, (OutputError, DeviceError)):
+        return SOME_FAILED
+    if isinstance(error, CaptionerError):
+        return CANNOT_START
+    if isinstance(error, BaseException):
+        kind = type(error).__name__
+        print(
+            f"Unexpected {kind}: {first_line(error)}. --debug shows where; please report it.",
+            file=sys.stderr,
+        )
+    return SOME_FAILED
+
+
+class FinishedTaskRuns(logging.Filter):
+    """Notes the id of each task run that Prefect logs as finished, and lets all records pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true."""
+        if record.funcName == FINISHED:
+            self.ids.add(str(getattr(record, "task_run_id", "")))
+        return True
+
+
+class TerminalFormatter(logging.Formatter):
+    """`21:55:26 - INFO - message`; the bare message for records marked as plain."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's line; tracebacks are for --debug."""
+        if getattr(record, "plain", False):
+            return record.getMessage()
+        if record.exc_info and not _debugging():
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = None
+        return super().format(record)
+
+
+class OursOrSerious(logging.Filter):
+    """Leaves out what Prefect says of its own doings below a warning, unless with --debug."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        spec = importlib.util.find_spec("prefect")
+        self._prefect = str(Path(spec.origin).parent) if spec and spec.origin else ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        if _debugging() or not record.pathname.startswith(self._prefect):
+            return True
+        return record.levelno >= logging.WARNING and record.funcName != FINISHED
+
+
+def _debugging() -> bool:
+    return os.environ.get(DEBUG_VARIABLE, "").lower() in ("1", "true", "yes", "on")

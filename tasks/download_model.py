@@ -1,0 +1,61 @@
+"""DownloadModel: fetch what is missing of the checkpoint. The only state that is retried."""
+
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import task_run
+from prefect.states import get_state_exception
+from prefect.tasks import Task, exponential_backoff
+
+from captioner.checkpoints import MissingCheckpoint, find_checkpoint, model_location
+from captioner.errors import CheckpointError, DownloadInterrupted
+from captioner.hub import download
+from captioner.records import Checkpoint, listed
+from captioner.settings import Settings
+
+RETRIES = 5
+
+
+def can_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
+    """Whether the download failed for a reason that may pass."""
+    return isinstance(get_state_exception(state), DownloadInterrupted)
+
+
+@task(
+    task_run_name="download_model",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=exponential_backoff(backoff_factor=2),  # 2, 4, 8, 16, 32 seconds
+    retry_jitter_factor=0.5,
+    retry_condition_fn=can_pass,
+)
+def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint:
+    """The checkpoint, downloaded from the Hub; goes on where an earlier download stopped.
+
+    Raises:
+        DownloadInterrupted: the download broke off; it is tried again, later and later.
+        DownloadError: trying again cannot help.
+        CheckpointError: what was downloaded is no whole checkpoint, or does not fit into memory.
+    """
+    logger = get_run_logger()
+    logger.info(
+        "Model files not found at %s. Initiating download for %r.",
+        model_location(settings),
+        settings.repo_id,
+        extra={"plain": True},
+    )
+    try:
+        download(settings.repo_id, missing)
+    except DownloadInterrupted as error:
+        if task_run.run_count <= RETRIES:
+            logger.warning("%s Trying again (%d of %d).", error, task_run.run_count, RETRIES)
+        raise
+    checkpoint = find_checkpoint(settings)
+    if isinstance(checkpoint, MissingCheckpoint):
+        raise CheckpointError(
+            f"{settings.repo_id} was downloaded, but is not a complete checkpoint "
+            f"({listed(checkpoint.problems)}): choose another with --repo-id."
+        )
+    return checkpoint

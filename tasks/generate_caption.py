@@ -1,0 +1,41 @@
+"""GenerateCaption: one picture at a time on the MLX device, in order."""
+
+from functools import partial
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from captioner.device import Request
+from captioner.devices import device_of
+from captioner.errors import CaptionError
+from captioner.images import UnreadableImage, load_image
+from captioner.records import Caption, LoadedModel, Picture
+from captioner.settings import Settings
+
+
+@task(task_run_name="caption {picture.label}", cache_policy=NO_CACHE)
+def generate_caption(
+    picture: Picture, turn: int, model: LoadedModel, settings: Settings
+) -> Caption:
+    """The caption of `picture`; `turn` is its place in the queue for the device, from 0.
+
+    Raises:
+        CaptionError: this picture got no caption.
+        DeviceError: the device has stopped.
+    """
+    logger = get_run_logger()
+    request = Request(
+        settings.user_prompt, settings.system_prompt, settings.max_tokens, settings.temperature
+    )
+    try:
+        generation = device_of(model).caption(
+            turn,
+            partial(load_image, picture.path, settings.max_pixels),
+            request,
+            on_start=lambda: logger.info(
+                "[%d/%d] Processing %s...", picture.number, picture.total, picture.label
+            ),
+        )
+    except (CaptionError, UnreadableImage) as error:
+        raise CaptionError(f"No caption for {picture.label}: {error}") from error
+    return Caption(picture, settings.user_prompt, generation)

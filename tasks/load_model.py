@@ -1,0 +1,30 @@
+"""LoadModel: the checkpoint goes onto the MLX device."""
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from captioner import devices
+from captioner.checkpoints import is_embedded
+from captioner.machine import check_fits, gigabytes
+from captioner.records import Checkpoint, LoadedModel, printable
+
+
+@task(task_run_name="load_model", cache_policy=NO_CACHE)
+def load_model(checkpoint: Checkpoint) -> LoadedModel:
+    """A reference to the checkpoint, loaded on a device of this process.
+
+    Raises:
+        CheckpointError: it does not fit into memory, or MLX cannot load it.
+    """
+    name = checkpoint.repo_id or printable(str(checkpoint.directory))
+    check_fits(checkpoint.weight_bytes, name)
+    logger = get_run_logger()
+    logger.info("Loading %s (%s)", name, gigabytes(checkpoint.weight_bytes))
+    if is_embedded(checkpoint):
+        logger.warning(
+            "This is the embedded demonstration model: it knows synthetic flowcharts and "
+            "nothing else. Leave --model out to caption with the real one."
+        )
+    model = devices.load(checkpoint)
+    logger.info("Model loaded in %.1f s", model.seconds)
+    return model

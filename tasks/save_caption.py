@@ -1,0 +1,19 @@
+"""SaveJSON: the caption file of one picture, whole or not at all."""
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from captioner.records import Caption, printable
+from captioner.results import save_caption_file
+from captioner.settings import Settings
+
+
+@task(task_run_name="save {caption.picture.label}", cache_policy=NO_CACHE)
+def save_caption(caption: Caption, settings: Settings) -> None:
+    """Write the caption file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = save_caption_file(caption, settings.output_dir)
+    get_run_logger().info("✓ Saved caption to %s", printable(path.name))
