@@ -4,6 +4,7 @@ Knows nothing of MLX, and downloads nothing.
 """
 
 import json
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,12 @@ from captioner.records import Checkpoint, listed, printable
 from captioner.settings import Settings
 
 INDEX = "model.safetensors.index.json"
+SHARD_NAME = re.compile(r"[^/\\\0]+\.safetensors")  # a file beside the index, nowhere else
 MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors format itself sets
+NOT_A_HEADER = (  # what reading garbage as a safetensors header raises
+    *(struct.error, ValueError, LookupError, TypeError, AttributeError),
+    *(RecursionError, OverflowError),
+)
 EMBEDDED_DIRECTORY = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -44,14 +50,24 @@ def find_checkpoint(settings: Settings) -> Checkpoint | MissingCheckpoint:
 
     Raises:
         CheckpointError: `--model` names a directory that is damaged and was not begun by a
-            download of ours, or the checkpoint carries code.
+            download of ours, the checkpoint carries code, or it cannot be read.
     """
     directory = settings.model.expanduser() if settings.model else _snapshot(settings.repo_id)
-    if directory is None or not directory.exists():
-        return MissingCheckpoint(settings.model, (), ())
-    directory = directory.absolute()
+    try:
+        if directory is None or not directory.exists():
+            return MissingCheckpoint(settings.model, (), ())
+        return _examine(directory.absolute(), settings)
+    except OSError as error:
+        raise CheckpointError(
+            f"{printable(str(error.filename or directory))} cannot be read ({error.strerror}): "
+            "check its permissions, or name another directory with --model."
+        ) from error
+
+
+def _examine(directory: Path, settings: Settings) -> Checkpoint | MissingCheckpoint:
+    shown = printable(str(directory))
     if not directory.is_dir():
-        raise CheckpointError(f"--model {directory} is not a directory; name one with the weights.")
+        raise CheckpointError(f"--model {shown} is not a directory; name one with the weights.")
     problems = inspect(directory)
     if not problems:
         refuse_code(directory)
@@ -60,7 +76,7 @@ def find_checkpoint(settings: Settings) -> Checkpoint | MissingCheckpoint:
         return Checkpoint(directory, repo_id, revision, weight_bytes(directory))
     if settings.model and any(directory.iterdir()) and not _begun_by_a_download(directory):
         raise CheckpointError(
-            f"The model in {printable(str(directory))} is not complete "
+            f"The model in {shown} is not complete "
             f"({listed(map(str, problems))}). Mend it, or name an empty directory to download into."
         )
     damaged = tuple(directory / problem.file for problem in problems if problem.damaged)
@@ -68,7 +84,11 @@ def find_checkpoint(settings: Settings) -> Checkpoint | MissingCheckpoint:
 
 
 def inspect(directory: Path) -> list[Problem]:
-    """Everything that keeps `mlx_vlm.load` from loading `directory`; empty when it is whole."""
+    """Everything that keeps `mlx_vlm.load` from loading `directory`; empty when it is whole.
+
+    Raises:
+        OSError: a file is there and cannot be read; nobody knows what is in it.
+    """
     problems: list[Problem] = []
     configs: dict[str, Any] = {}
     for name in ("config.json", "tokenizer_config.json"):
@@ -105,7 +125,7 @@ def refuse_code(directory: Path) -> None:
     for path in sorted(directory.glob("*.json")):
         try:
             config = json.loads(path.read_bytes())
-        except (OSError, ValueError):
+        except (ValueError, RecursionError):
             continue
         if not isinstance(config, dict):
             continue
@@ -130,24 +150,35 @@ def is_embedded(checkpoint: Checkpoint) -> bool:
 
 def model_location(settings: Settings) -> Path:
     """Where the checkpoint is looked for: `--model`, or the repository's place in the Hub cache."""
-    return settings.model or _storage(settings.repo_id)
+    return settings.model or storage(settings.repo_id)
+
+
+def storage(repo_id: str) -> Path:
+    """The repository's place in the Hub cache.
+
+    Raises:
+        CheckpointError: no repository can have that name.
+    """
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.file_download import repo_folder_name
+
+    try:
+        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"{repo_id} is no name of a model on the Hub: check --repo-id."
+        ) from error
 
 
 def _snapshot(repo_id: str) -> Path | None:
     """The newest snapshot of the repository's main branch in the Hub cache, whole or not."""
-    storage = _storage(repo_id)
+    cached = storage(repo_id)
     try:
-        commit = (storage / "refs" / "main").read_text().strip()
-    except OSError:
+        commit = (cached / "refs" / "main").read_bytes().strip().decode("ascii")
+    except (OSError, ValueError):
         return None
-    return storage / "snapshots" / commit
-
-
-def _storage(repo_id: str) -> Path:
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
+    return cached / "snapshots" / commit if commit.isalnum() else None
 
 
 def _only(directory: Path, present: str, absent: str) -> bool:
@@ -167,7 +198,7 @@ def _json_object(directory: Path, name: str, problems: list[Problem]) -> dict[st
     except FileNotFoundError:
         if not any(problem.file == name for problem in problems):
             problems.append(Problem(name, "missing"))
-    except (OSError, ValueError):
+    except (ValueError, RecursionError):
         problems.append(Problem(name, "not readable as JSON", damaged=True))
     return {}
 
@@ -176,12 +207,13 @@ def _shards(directory: Path, problems: list[Problem]) -> list[str]:
     """The weight files that the index names; without an index, all that are there."""
     if (directory / INDEX).is_file():
         weight_map = _json_object(directory, INDEX, problems).get("weight_map")
-        names = set(weight_map.values()) if isinstance(weight_map, dict) else set()
-        if names and all(isinstance(name, str) and Path(name).name == name for name in names):
-            return sorted(names)
+        names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+        if names and all(isinstance(name, str) and SHARD_NAME.fullmatch(name) for name in names):
+            return sorted(set(names))
         problems.append(Problem(INDEX, "names no weight files", damaged=True))
         return []
-    shards = sorted(path.name for path in directory.glob("*.safetensors"))
+    names = [path.name for path in directory.glob("*.safetensors")]
+    shards = sorted(name for name in names if not name.endswith("consolidated.safetensors"))
     if not shards:
         problems.append(Problem("model.safetensors", "missing"))
     return shards
@@ -199,10 +231,10 @@ def _shard_problem(path: Path) -> str | None:
             if header_bytes > min(size, MAX_HEADER_BYTES):
                 return "damaged header"
             header = json.loads(file.read(header_bytes))
-        ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+        ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
     except FileNotFoundError:
         return "missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error):
+    except NOT_A_HEADER:
         return "damaged header"
     expected = 8 + header_bytes + max(ends, default=0)
     return None if size == expected else f"{size:,} bytes where {expected:,} are expected"

@@ -7,6 +7,7 @@ and hashes those. The reference finds the device here.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from captioner.device import Device
 from captioner.errors import DeviceError
@@ -16,14 +17,16 @@ _devices: dict[LoadedModel, Device] = {}
 _lock = threading.Lock()
 
 
-def load(checkpoint: Checkpoint) -> LoadedModel:
+def load(checkpoint: Checkpoint, batch_size: int | Literal["auto"], max_tokens: int) -> LoadedModel:
     """Load `checkpoint` on a device of its own; see `released`.
+
+    A `batch_size` of "auto" is chosen by the memory that is left for captions of `max_tokens`.
 
     Raises:
         CheckpointError: MLX cannot load it.
     """
-    device = Device(checkpoint.directory)
-    model = LoadedModel(checkpoint, device.load_seconds)
+    device = Device(checkpoint.directory, batch_size, max_tokens)
+    model = LoadedModel(checkpoint, device.batch_size, device.load_seconds)
     with _lock:
         _devices[model] = device
     return model

@@ -1,56 +1,70 @@
 """Downloads a checkpoint from the Hugging Face Hub, and says in a sentence why it cannot.
 
-The client resumes what was begun, checks what it gets and honours HF_HOME, HF_HUB_CACHE,
-HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT; nothing of that is done here.
+The client keeps every finished file, goes on within a file when the connection breaks, and honours
+HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT. What it does not do is done here:
+it compares no checksums, does not refuse what the disk cannot hold, and may wait for ever. It also
+throws an unfinished file away when it gives up.
 """
 
 import errno
+import hashlib
+import logging
+import shutil
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-from captioner.checkpoints import MissingCheckpoint
-from captioner.errors import (
-    CaptionerError,
-    CheckpointError,
-    DownloadError,
-    DownloadInterrupted,
-    first_line,
-)
-from captioner.machine import check_fits
-from captioner.records import printable
+from captioner.checkpoints import MissingCheckpoint, storage
+from captioner.errors import CaptionerError, DownloadError, DownloadInterrupted, first_line
+from captioner.machine import check_fits, gigabytes
+from captioner.records import listed, printable
 
 # Weights, configurations and tokenizers: nothing that could hold code, such as *.py or pickles.
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 UNWANTED = ["*/*", "consolidated*.safetensors"]
+AT_ONCE = 4  # files; the client's 8 would lose twice as much when a download is broken off
 TRANSIENT_STATUS = {408, 425, 429}
+
+logger = logging.getLogger(__name__)
 
 
 def download(repo_id: str, missing: MissingCheckpoint) -> Path:
     """Download what is missing of `repo_id`; returns the directory of the snapshot.
+
+    Every file in it has the checksum that the Hub gives for it.
 
     Raises:
         DownloadInterrupted: a timeout, a broken connection or the server's own trouble.
         DownloadError: trying again cannot help: no such repository, no access, no space.
         CheckpointError: the weights would not fit into this machine's memory.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
 
-    for path in missing.damaged:
-        # a file of the Hub cache is a link to its blob, which has to go as well
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
     try:
-        info = HfApi().model_info(repo_id, files_metadata=True, timeout=30)
-        sizes = [f.size or 0 for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
-        check_fits(sum(sizes), repo_id)
-        return Path(
+        _bound_waiting()
+        info = HfApi().model_info(
+            repo_id, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
+        )
+        files = {f.rfilename: f for f in info.siblings or [] if _is_wanted(f.rfilename)}
+        weights = [file.size or 0 for name, file in files.items() if name.endswith(".safetensors")]
+        check_fits(sum(weights), repo_id)
+        for path in missing.damaged:
+            # unless an attempt before this one has replaced it
+            if path.name not in files or not _is_sound(path, files[path.name]):
+                _discard(path, missing.target)
+        _check_space(repo_id, list(files.values()), missing.target)
+        directory = Path(
             snapshot_download(
                 repo_id,
                 local_dir=missing.target,
                 allow_patterns=WANTED,
                 ignore_patterns=UNWANTED,
+                max_workers=AT_ONCE,
             )
         )
-    except CheckpointError:
+        _verify(repo_id, directory, files, missing.target)
+        return directory
+    except CaptionerError:
         raise
     except Exception as error:
         raise explain(error, repo_id, missing.target) from error
@@ -58,9 +72,9 @@ def download(repo_id: str, missing: MissingCheckpoint) -> Path:
 
 def explain(error: Exception, repo_id: str, target: Path | None) -> CaptionerError:
     """The sentence for what the Hub client raised, as an error that says whether to try again."""
-    from huggingface_hub import constants, errors
+    from huggingface_hub import errors
 
-    where = printable(str(target or constants.HF_HUB_CACHE))
+    where = _place(target)
     chain = _causes(error)
     for cause in chain:
         if isinstance(cause, errors.GatedRepoError):
@@ -73,27 +87,44 @@ def explain(error: Exception, repo_id: str, target: Path | None) -> CaptionerErr
                 f"There is no model {repo_id} on the Hub, or it is private: check --repo-id, "
                 "or set HF_TOKEN to a token that may read it."
             )
+        if isinstance(cause, errors.HFValidationError):
+            return DownloadError(f"{repo_id} is no name of a model on the Hub: check --repo-id.")
         if isinstance(cause, errors.OfflineModeIsEnabled):
             return DownloadError(
-                f"{repo_id} is not in {where} and HF_HUB_OFFLINE is set: unset it to download "
-                "the model, or name a directory that holds it with --model."
+                f"{repo_id} is not complete in {where} and HF_HUB_OFFLINE is set: unset it to "
+                "download the model, or name a directory that holds it with --model."
             )
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return DownloadError(
-                f"No space is left in {where} for {repo_id}: free some, or choose another place "
-                "with HF_HOME or --model. What was downloaded is kept."
-            )
-        if isinstance(cause, PermissionError):
-            return DownloadError(f"{where} cannot be written to: check its permissions.")
+        if isinstance(cause, OSError) and (refusal := _disk_refusal(cause, repo_id, where)):
+            return refusal
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status and 400 <= status < 500 and status not in TRANSIENT_STATUS:
             return DownloadError(
                 f"The Hub refused {repo_id} with status {status}: check --repo-id and HF_TOKEN."
             )
     return DownloadInterrupted(
-        f"The download of {repo_id} broke off ({first_line(chain[-1])}); "
-        "start again to go on where it stopped."
+        f"The download of {repo_id} broke off ({printable(first_line(chain[-1]))}); "
+        "start again to go on: the files that are finished are kept."
     )
+
+
+def _disk_refusal(error: OSError, repo_id: str, where: str) -> DownloadError | None:
+    """The sentence for an error of the file system; None for one of the network."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DownloadError(
+            f"No space is left in {where} for {repo_id}: free some, or choose another place "
+            "with HF_HOME or --model. The files that are finished are kept."
+        )
+    if error.errno == errno.EFBIG:
+        return DownloadError(
+            f"{where} cannot hold files as large as those of {repo_id}: "
+            "choose another place with HF_HOME or --model."
+        )
+    if error.errno is not None and error.filename is not None:  # a network error names no file
+        return DownloadError(
+            f"{where} cannot be written to ({error.strerror}): check its permissions, or choose "
+            "another place with HF_HOME or --model."
+        )
+    return None
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -104,3 +135,101 @@ def _causes(error: BaseException) -> list[BaseException]:
         chain.append(current)
         current = current.__cause__ or current.__context__
     return chain
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether `snapshot_download` fetches the file, by its own rule."""
+    chosen = any(fnmatch(name, pattern) for pattern in WANTED)
+    return chosen and not any(fnmatch(name, pattern) for pattern in UNWANTED)
+
+
+def _place(target: Path | None) -> str:
+    from huggingface_hub import constants
+
+    return printable(str(target or constants.HF_HUB_CACHE))
+
+
+def _bound_waiting() -> None:
+    """Give a time limit to the client's requests that have none, such as the list of files."""
+    from huggingface_hub import get_session
+
+    hooks = get_session().event_hooks["request"]
+    if _limit not in hooks:
+        hooks.append(_limit)
+
+
+def _limit(request: Any) -> None:
+    from huggingface_hub import constants
+
+    limits = request.extensions.get("timeout") or {}
+    request.extensions["timeout"] = {
+        kind: limits.get(kind) or constants.HF_HUB_DOWNLOAD_TIMEOUT
+        for kind in ("connect", "read", "write", "pool")
+    }
+
+
+def _check_space(repo_id: str, files: list[Any], target: Path | None) -> None:
+    """Refuse a download that the disk cannot hold, before hours are spent on it.
+
+    Raises:
+        DownloadError: fewer bytes are free than are still to be downloaded.
+    """
+    if target:
+        directory = target.expanduser()
+        present = [directory / file.rfilename for file in files]
+    else:
+        directory = storage(repo_id)
+        present = [directory / "blobs" / (_checksum(file) or "unknown") for file in files]
+    needed = sum(
+        file.size or 0 for file, path in zip(files, present, strict=True) if not path.is_file()
+    )
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    total, _, free = shutil.disk_usage(existing)
+    if needed > free and total:  # some file systems tell nothing
+        raise DownloadError(
+            f"{repo_id} needs {gigabytes(needed)} more and {_place(target)} has {gigabytes(free)} "
+            "free: free some, or choose another place with HF_HOME or --model."
+        )
+
+
+def _verify(repo_id: str, directory: Path, files: dict[str, Any], target: Path | None) -> None:
+    """Compare every file with the Hub's checksum, which the client does not; drop what differs.
+
+    Raises:
+        DownloadInterrupted: a file is not what the Hub has.
+    """
+    logger.info("Comparing %d files of %s with the Hub's checksums", len(files), repo_id)
+    wrong = [name for name, file in files.items() if not _is_sound(directory / name, file)]
+    for name in wrong:
+        _discard(directory / name, target)
+    if wrong:
+        raise DownloadInterrupted(
+            f"The download of {repo_id} brought damaged files, which were thrown away "
+            f"({listed(map(printable, wrong))}); start again to download them anew."
+        )
+
+
+def _checksum(file: Any) -> str | None:
+    """The SHA-256 of a large file, the hash of git's blob of a small one; the ETag of both."""
+    checksum: str | None = file.lfs.sha256 if file.lfs else file.blob_id
+    return checksum
+
+
+def _is_sound(path: Path, file: Any) -> bool:
+    """Whether the file on disk has the checksum that the Hub gives for it."""
+    expected = _checksum(file)
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        if file.lfs:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == expected
+        content = stream.read()
+    blob = b"blob %d\0%b" % (len(content), content)
+    return expected in (None, hashlib.sha1(blob, usedforsecurity=False).hexdigest())
+
+
+def _discard(path: Path, target: Path | None) -> None:
+    """Remove a file, so that the client fetches it again."""
+    if target is None:  # a file of the Hub cache is a link to its blob, which has to go as well
+        path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ Knows nothing of MLX or Prefect.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 
@@ -55,6 +55,7 @@ class LoadedModel:
     """A reference to a checkpoint that a device of this process has loaded."""
 
     checkpoint: Checkpoint
+    batch_size: int  # how many pictures it captions at a time
     seconds: float  # how long loading took
 
 
@@ -82,39 +83,38 @@ class Caption:
     generation: Generation
 
 
-@dataclass(slots=True)
-class Totals:
-    """Sums over the captions of a run."""
+@dataclass(frozen=True, slots=True)
+class DeviceFigures:
+    """What the device did during a run."""
 
-    prompt_tokens: int = 0
-    image_tokens: int = 0
-    generated_tokens: int = 0
-    prefill_seconds: float = 0.0
-    decode_seconds: float = 0.0
+    busy_seconds: float  # with at least one picture on it
+    idle_seconds: float  # with none, between the first picture and the last
+    peak_memory_bytes: int
 
-    def add(self, generation: Generation) -> None:
-        """Count one more caption."""
-        self.prompt_tokens += generation.prompt_tokens
-        self.image_tokens += generation.image_tokens
-        self.generated_tokens += generation.generated_tokens
-        self.prefill_seconds += generation.prefill_seconds
-        self.decode_seconds += generation.decode_seconds
+    @property
+    def busy_fraction(self) -> float | None:
+        """The busy part of the time between the first picture and the last; None without one."""
+        worked = self.busy_seconds + self.idle_seconds
+        return self.busy_seconds / worked if worked else None
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the pictures of one run; it holds no captions, so it stays small."""
+    """What became of the pictures of one run. It holds no caption's text, so it stays small."""
 
     pictures: list[Picture]
-    captioned: int = 0
-    totals: Totals = field(default_factory=Totals)
+    captioned: list[tuple[Picture, Generation]] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
 
+    def add(self, caption: Caption) -> None:
+        """Note a caption that was saved."""
+        self.captioned.append((caption.picture, replace(caption.generation, text="")))
+
     def counts(self) -> str:
         """For example `7 captioned, 1 skipped`."""
-        parts = [f"{self.captioned} captioned"]
+        parts = [f"{len(self.captioned)} captioned"]
         if self.skipped:
             parts.append(f"{len(self.skipped)} skipped")
         if self.failures:

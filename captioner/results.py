@@ -2,14 +2,32 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from captioner.errors import OutputError
-from captioner.records import Caption, LoadedModel, Outcome, Picture, printable
+from captioner.records import (
+    Caption,
+    DeviceFigures,
+    Generation,
+    LoadedModel,
+    Outcome,
+    Picture,
+    printable,
+)
 from captioner.settings import Settings
 from captioner.writing import write_json, write_json_list
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Moments of a run, by `time.perf_counter`."""
+
+    began: float
+    loaded: float  # when the model was
+    now: float
 
 
 def save_caption_file(caption: Caption, directory: Path) -> Path:
@@ -33,8 +51,8 @@ def save_caption_file(caption: Caption, directory: Path) -> Path:
 
 
 def write_combined_files(
-    outcome: Outcome, settings: Settings, model: LoadedModel, seconds: float, peak_memory: int
-) -> Path:
+    outcome: Outcome, settings: Settings, model: LoadedModel, device: DeviceFigures, times: Times
+) -> None:
     """Write captions.json from the caption files, in scan order, then summary.json, last of all.
 
     Raises:
@@ -46,10 +64,9 @@ def write_combined_files(
         directory.mkdir(parents=True, exist_ok=True)
         write_json_list(path, read_caption_files(outcome.pictures, directory))
         path = directory / "summary.json"
-        write_json(path, summary(outcome, settings, model, seconds, peak_memory))
+        write_json(path, summary(outcome, settings, model, device, times))
     except OSError as error:
         raise OutputError(_cannot_write(path, error)) from error
-    return path
 
 
 def read_caption_files(pictures: Iterable[Picture], directory: Path) -> Iterator[dict[str, str]]:
@@ -64,16 +81,20 @@ def read_caption_files(pictures: Iterable[Picture], directory: Path) -> Iterator
 
 
 def summary(
-    outcome: Outcome, settings: Settings, model: LoadedModel, seconds: float, peak_memory: int
+    outcome: Outcome, settings: Settings, model: LoadedModel, device: DeviceFigures, times: Times
 ) -> dict[str, Any]:
     """The content of summary.json."""
-    total = outcome.totals
+    done = [generation for _, generation in outcome.captioned]
+    prompt_tokens = sum(g.prompt_tokens for g in done)
+    generated_tokens = sum(g.generated_tokens for g in done)
+    prefill_seconds = sum(g.prefill_seconds for g in done)
+    decode_seconds = sum(g.decode_seconds for g in done)
     return {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "state": "interrupted" if outcome.interrupted else "complete",
         "counts": {
             "found": len(outcome.pictures),
-            "captioned": outcome.captioned,
+            "captioned": len(outcome.captioned),
             "skipped": len(outcome.skipped),
             "failed": len(outcome.failures),
         },
@@ -82,27 +103,50 @@ def summary(
             "revision": model.checkpoint.revision,
             "directory": str(model.checkpoint.directory),
             "weight_bytes": model.checkpoint.weight_bytes,
+            "batch_size": model.batch_size,
         },
         "settings": settings.model_dump(mode="json"),
         "seconds": {
-            "total": round(seconds, 3),
-            "load": round(model.seconds, 3),
-            "prefill": round(total.prefill_seconds, 3),
-            "decode": round(total.decode_seconds, 3),
+            "total": _rounded(times.now - times.began),
+            "load": _rounded(model.seconds),
+            "captioning": _rounded(times.now - times.loaded),
+            "prefill": _rounded(prefill_seconds),
+            "decode": _rounded(decode_seconds),
+            "device_busy": _rounded(device.busy_seconds),
+            "device_idle": _rounded(device.idle_seconds),
         },
+        "device_busy_fraction": _rounded(device.busy_fraction),
         "tokens": {
-            "prompt": total.prompt_tokens,
-            "image": total.image_tokens,
-            "generated": total.generated_tokens,
-            "prefill_per_second": _rate(total.prompt_tokens, total.prefill_seconds),
-            "decode_per_second": _rate(
-                total.generated_tokens - outcome.captioned, total.decode_seconds
-            ),
+            "prompt": prompt_tokens,
+            "image": sum(g.image_tokens for g in done),
+            "generated": generated_tokens,
+            "generated_per_busy_second": _rate(generated_tokens, device.busy_seconds),
+            # as one caption sees it; in a batch several go at this rate at a time, and the first
+            # token of each comes out of its prefill
+            "prefill_per_second": _rate(prompt_tokens, prefill_seconds),
+            "decode_per_second": _rate(generated_tokens - len(done), decode_seconds),
         },
-        "peak_memory_bytes": peak_memory,
+        "peak_memory_bytes": device.peak_memory_bytes,
+        "captions": [_figures(picture, g) for picture, g in outcome.captioned],
         "skipped": [{"image": s.picture.name, "reason": s.reason} for s in outcome.skipped],
         "failed": [{"image": f.picture.name, "reason": f.reason} for f in outcome.failures],
     }
+
+
+def _figures(picture: Picture, generation: Generation) -> dict[str, Any]:
+    return {
+        "image": picture.name,
+        "width": generation.width,
+        "height": generation.height,
+        "image_tokens": generation.image_tokens,
+        "generated_tokens": generation.generated_tokens,
+        "seconds": _rounded(generation.prefill_seconds + generation.decode_seconds),
+        "finish_reason": generation.finish_reason,
+    }
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)
 
 
 def _rate(tokens: int, seconds: float) -> float | None:

@@ -4,6 +4,7 @@ Opens no picture: a file counts by its name and type alone, so a FIFO is never w
 """
 
 import hashlib
+import itertools
 import os
 import re
 import unicodedata
@@ -26,7 +27,7 @@ def check_input(directory: Path) -> None:
         InputError: it is missing, not a directory, or cannot be listed.
     """
     shown = printable(str(directory))
-    if not directory.exists():
+    if not _exists(directory):
         raise InputError(
             f"Input directory {shown} does not exist; create it or name another with --input-dir."
         )
@@ -44,11 +45,12 @@ def check_output(directory: Path) -> None:
     """
     shown = printable(str(directory))
     there = directory.absolute()
-    while not there.exists():
+    while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir():
         raise InputError(
-            f"Output directory {shown} cannot be made, since {printable(str(there))} is a file; "
+            f"Output directory {shown} cannot be made, since {printable(str(there))} "
+            f"is {'a file' if _exists(there) else 'a link to nowhere'}; "
             "name a directory with --output-dir."
         )
     if not os.access(there, os.W_OK | os.X_OK):
@@ -85,16 +87,27 @@ def scan(directory: Path) -> list[Picture]:
 def _is_picture(entry: "os.DirEntry[str]", directory: Path) -> bool:
     if entry.name.startswith(".") or not entry.name.lower().endswith(SUFFIXES):
         return False
-    if entry.is_symlink():
-        target = Path(entry.path).resolve()
+    if not entry.is_symlink():
+        return entry.is_file()
+    try:
+        target = Path(entry.path).resolve(strict=True)
         return target.is_relative_to(directory.resolve()) and target.is_file()
-    return entry.is_file()
+    except (OSError, RuntimeError):  # it leads nowhere, in circles (RuntimeError before 3.13)
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or a parent that may not be entered
+        return False
 
 
 def natural_key(name: str) -> tuple[object, ...]:
     """A sort key that reads digits as numbers; ties are broken by the name itself."""
-    parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name).casefold())
-    return tuple(int(p) if i % 2 else p for i, p in enumerate(parts)), name
+    folded = Path(unicodedata.normalize("NFC", name).casefold())
+    parts = re.split(r"(\d+)", folded.stem)  # without the suffix: `a.png` before `a1.png`
+    return tuple(int(p) if i % 2 else p for i, p in enumerate(parts)), folded.suffix, name
 
 
 def caption_file_names(names: Sequence[str]) -> list[str]:
@@ -115,18 +128,27 @@ def caption_file_names(names: Sequence[str]) -> list[str]:
     ]
     taken = Counter(map(_folded, chosen))
     usable = [taken[_folded(f)] == 1 and len(os.fsencode(f)) <= MAX_NAME_BYTES for f in chosen]
+    used = {_folded(file) for file, good in zip(chosen, usable, strict=True) if good}
     return [
-        file if good else _hashed(name)
+        file if good else _hashed(name, used)
         for name, file, good in zip(names, chosen, usable, strict=True)
     ]
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    """The same for all names that a file system may take for one (Unicode's definition D145)."""
+    folded = unicodedata.normalize("NFD", name).casefold()
+    return unicodedata.normalize("NFD", folded)
 
 
-def _hashed(name: str) -> str:
+def _hashed(name: str, used: set[str]) -> str:
+    """A name that is not in `used`, and is from now on."""
     raw = os.fsencode(name)
-    digest = hashlib.sha256(raw).hexdigest()[:12]
     stem = os.fsencode(Path(name).stem)[: MAX_NAME_BYTES - 20].decode("utf-8", "ignore")
-    return f"{stem}~{digest}.json"
+    for attempt in itertools.count():  # a picture could be named like another one's hash
+        digest = hashlib.sha256(raw + b"/" * attempt).hexdigest()[:12]
+        file = f"{stem}~{digest}.json"
+        if _folded(file) not in used:
+            break
+    used.add(_folded(file))
+    return file

@@ -2,10 +2,12 @@
 and the parameters of the flow are all read from it. Knows nothing of where a value came from."""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
+MAX_BATCH_SIZE = 32
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 
 
@@ -67,6 +69,18 @@ class Settings(BaseModel):
         title="Pixels at most",
         description="Larger pictures are scaled down to this many pixels first; "
         "0 leaves it to the model.",
+    )
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | Literal["auto"] = Field(
+        default=1,
+        title="Batch size",
+        description="How many pictures the device captions at a time; auto chooses by the memory "
+        "that is free once the model is loaded.",
+    )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        title="Seed",
+        description="With a temperature above 0: the same seed and picture give the same caption.",
     )
 
 

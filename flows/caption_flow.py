@@ -18,7 +18,7 @@ from typing import cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
@@ -45,7 +45,7 @@ def caption_flow(settings: Settings = DEFAULTS) -> State:
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model.
 
     Completed when every readable picture has its caption, Failed when one has none or when the
-    run cannot start; the state's message says which.
+    run cannot start, Cancelled when it was interrupted; the state's message says which.
     """
     began = time.perf_counter()
     with plain_errors():
@@ -57,13 +57,17 @@ def caption_flow(settings: Settings = DEFAULTS) -> State:
             checkpoint = check_model(settings)
             if isinstance(checkpoint, MissingCheckpoint):
                 checkpoint = download_model(settings, checkpoint)
-            model = load_model(checkpoint)
+            model = load_model(checkpoint, settings)
+            loaded = time.perf_counter()
+            outcome = Outcome(pictures)
             with devices.released(model):
-                outcome = process_images(pictures, model, settings)
+                process_images(outcome, model, settings)
                 # quoted: Prefect would walk through every picture in it
-                write_summary(cast(Outcome, quote(outcome)), settings, model, began)
+                write_summary(cast(Outcome, quote(outcome)), settings, model, began, loaded)
         except CaptionerError as error:
             return Failed(message=str(error), data=error)
+    if outcome.interrupted:
+        return Cancelled(message=f"Interrupted: {outcome.counts()}")
     if outcome.failures:
         return Failed(message=outcome.counts())
     return Completed(message=outcome.counts())

@@ -1,47 +1,57 @@
 """ProcessImage: every picture through ValidateImage, GenerateCaption and SaveJSON.
 
-Work goes through in a window of two chunks: while the device captions one chunk, the next is
-validated and queued. So the device starts at once and never waits, and memory does not grow with
-the folder. Knows the order of the three states, and nothing of what they do.
+Work goes through in a window of two chunks: while the device captions one, the next is validated
+and queued. So the device starts at once and never waits, and memory does not grow with the folder.
+Knows the order of the three states, and nothing of what they do.
 """
 
 from itertools import count
 
 from prefect import unmapped
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, as_completed
 
+from captioner.devices import device_of
 from captioner.errors import CaptionError
 from captioner.records import Caption, Failure, LoadedModel, Outcome, Picture, Skipped
-from captioner.settings import Settings
+from captioner.settings import MAX_BATCH_SIZE, Settings
 from tasks.generate_caption import generate_caption
 from tasks.save_caption import save_caption
 from tasks.validate_image import validate_image
 
-CHUNK_SIZE = 8
-MAX_WORKERS = 4 * CHUNK_SIZE  # a thread for every task run that two chunks can have at a time
+CHUNK_SIZE = 8  # or the batch size, when that is larger
+MAX_WORKERS = 3 * MAX_BATCH_SIZE  # two chunks being captioned, a third one being validated
 
-Chunk = list[tuple[Picture, PrefectFuture[Caption]]]
+Captioning = dict[PrefectFuture[Caption], Picture]
 
 
-def process_images(pictures: list[Picture], model: LoadedModel, settings: Settings) -> Outcome:
-    """Caption all of `pictures`; what is wrong with one of them is in the outcome.
+def process_images(outcome: Outcome, model: LoadedModel, settings: Settings) -> None:
+    """Caption all pictures of `outcome`, and note in it what became of each.
+
+    An interrupt (Ctrl-C) gives up the picture on the device; what is finished is kept.
 
     Raises:
         OutputError: a caption cannot be saved.
         DeviceError: the device has stopped.
     """
-    outcome = Outcome(pictures)
+    try:
+        _process_chunks(outcome, model, settings)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+        device_of(model).stop()  # or the threads of the window would go on captioning
+
+
+def _process_chunks(outcome: Outcome, model: LoadedModel, settings: Settings) -> None:
     turns = count()
-    captioning: Chunk = []
-    for start in range(0, len(pictures), CHUNK_SIZE):
-        valid = _validated(pictures[start : start + CHUNK_SIZE], outcome)
+    size = max(CHUNK_SIZE, model.batch_size)
+    captioning: Captioning = {}
+    for start in range(0, len(outcome.pictures), size):
+        valid = _validated(outcome.pictures[start : start + size], outcome)
         captions = generate_caption.map(
             valid, [next(turns) for _ in valid], unmapped(model), unmapped(settings)
         )
-        _save(captioning, settings, outcome)
-        captioning = list(zip(valid, captions, strict=True))
-    _save(captioning, settings, outcome)
-    return outcome
+        captioning.update(zip(captions, valid, strict=True))
+        _save(captioning, size, outcome, settings)
+    _save(captioning, 0, outcome, settings)
 
 
 def _validated(pictures: list[Picture], outcome: Outcome) -> list[Picture]:
@@ -50,18 +60,16 @@ def _validated(pictures: list[Picture], outcome: Outcome) -> list[Picture]:
     return [result for result in checked if isinstance(result, Picture)]
 
 
-def _save(captioning: Chunk, settings: Settings, outcome: Outcome) -> None:
-    """Save each caption as soon as the device has made it."""
-    saving: list[PrefectFuture[None]] = []
-    for picture, future in captioning:
+def _save(captioning: Captioning, leave: int, outcome: Outcome, settings: Settings) -> None:
+    """Save each caption as soon as it is made, until only `leave` of them are being made."""
+    while len(captioning) > leave:
+        future = next(as_completed(list(captioning)))
+        picture = captioning.pop(future)
         result = future.result(raise_on_failure=False)
         if isinstance(result, CaptionError):
             outcome.failures.append(Failure(picture, str(result)))
         elif isinstance(result, BaseException):
             raise result
         else:
-            saving.append(save_caption.submit(result, settings))
-            outcome.captioned += 1
-            outcome.totals.add(result.generation)
-    for saved in saving:
-        saved.result()
+            save_caption(result, settings)
+            outcome.add(result)

@@ -15,11 +15,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import UUID
 
 HOST = "127.0.0.1"
 START_SECONDS = 120.0  # an empty PREFECT_HOME takes 20 s on two cores; a busy machine more
-RECORD_SECONDS = 30.0
 
 
 class ServerError(Exception):
@@ -44,38 +42,20 @@ def prefect_server() -> Iterator[None]:
         yield
 
 
-def wait_until_recorded(flow_run_id: UUID, task_runs: int) -> bool:
-    """Wait until the server has the final state of `task_runs` task runs of a flow run.
-
-    Task runs reach the server as events that are recorded some time after they happened.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.events.worker import EventsWorker
-
-    EventsWorker.drain_all(timeout=RECORD_SECONDS)
-    final = {"type": {"any_": ["COMPLETED", "FAILED", "CANCELLED", "CRASHED"]}}
-    query = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "task_runs": {"state": final}}
-    deadline = time.monotonic() + RECORD_SECONDS
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < deadline:
-            if client._client.post("/task_runs/count", json=query).json() >= task_runs:
-                return True
-            time.sleep(0.1)
-    return False
-
-
 @contextmanager
 def _running(log: Path) -> Iterator[str]:
     port = _free_port()
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
-        process = subprocess.Popen(
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
             [sys.executable, "-m", "flows.temporary_server", str(port)],
             stdin=subprocess.PIPE,  # closes with this process, and the server with it
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the run; the server has to record its end
-        )
+        ) as process,
+    ):
         try:
             url = f"http://{HOST}:{port}"
             _wait_for_health(url, process, log)
@@ -86,7 +66,6 @@ def _running(log: Path) -> Iterator[str]:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
 
 
 def _wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -7,11 +7,13 @@ import copy
 import importlib.util
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from captioner.command_line import CommandLine, parse_command_line
+from flows.recording import FINISHED, FinishedTaskRuns, wait_until_recorded
 
 if TYPE_CHECKING:
     from prefect import Flow
@@ -20,13 +22,13 @@ if TYPE_CHECKING:
 LOGGING_CONFIG = Path(__file__).with_name("logging.yml")
 DEBUG_VARIABLE = "CAPTION_DEBUG"
 
-FINISHED = "log_finished_message"  # the function of Prefect's engines that logs a run's end
-
 DONE, SOME_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
 
 
 def begin() -> CommandLine:
     """Read the flags, and choose how Prefect logs; it reads that when it is first imported."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: os._exit(INTERRUPTED))  # until there is a run to end
     command = parse_command_line()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -40,27 +42,30 @@ def run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
     """Run the flow with a Prefect server, temporary if need be; returns the exit code."""
     from flows.temporary_server import ServerError, prefect_server
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with prefect_server():
             return _run(flow, command)
     except ServerError as error:
         print(error, file=sys.stderr)
         return CANNOT_START
+    except KeyboardInterrupt:
+        print("Interrupted. The captions saved so far are safe.", file=sys.stderr)
+        return INTERRUPTED
 
 
 def _run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
-    from flows.temporary_server import wait_until_recorded
-
-    finished = FinishedTaskRuns()
-    logging.getLogger("prefect.task_runs").addFilter(finished)
-    try:
+    with FinishedTaskRuns() as finished:
         state = cast("State[Any]", flow(command.settings(), return_state=True))
-    except KeyboardInterrupt:
-        print("Interrupted. What was finished is saved.", file=sys.stderr)
-        return INTERRUPTED
     if flow_run_id := state.state_details.flow_run_id:
         wait_until_recorded(flow_run_id, len(finished.ids))
-    return DONE if state.is_completed() else _explain(state.result(raise_on_failure=False))
+    if state.is_completed():
+        return DONE
+    if state.is_cancelled():
+        print(state.message, file=sys.stderr)
+        return INTERRUPTED
+    return _explain(state.result(raise_on_failure=False))
 
 
 def _explain(error: Any) -> int:
@@ -78,20 +83,6 @@ def _explain(error: Any) -> int:
             file=sys.stderr,
         )
     return SOME_FAILED
-
-
-class FinishedTaskRuns(logging.Filter):
-    """Notes the id of each task run that Prefect logs as finished, and lets all records pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ids: set[str] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Always true."""
-        if record.funcName == FINISHED:
-            self.ids.add(str(getattr(record, "task_run_id", "")))
-        return True
 
 
 class TerminalFormatter(logging.Formatter):

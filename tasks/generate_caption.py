@@ -5,10 +5,10 @@ from functools import partial
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.device import Request
 from captioner.devices import device_of
 from captioner.errors import CaptionError
 from captioner.images import UnreadableImage, load_image
+from captioner.mlx_rows import Request
 from captioner.records import Caption, LoadedModel, Picture
 from captioner.settings import Settings
 
@@ -25,7 +25,11 @@ def generate_caption(
     """
     logger = get_run_logger()
     request = Request(
-        settings.user_prompt, settings.system_prompt, settings.max_tokens, settings.temperature
+        settings.user_prompt,
+        settings.system_prompt,
+        settings.max_tokens,
+        settings.temperature,
+        settings.seed,
     )
     try:
         generation = device_of(model).caption(

@@ -7,10 +7,11 @@ from captioner import devices
 from captioner.checkpoints import is_embedded
 from captioner.machine import check_fits, gigabytes
 from captioner.records import Checkpoint, LoadedModel, printable
+from captioner.settings import Settings
 
 
 @task(task_run_name="load_model", cache_policy=NO_CACHE)
-def load_model(checkpoint: Checkpoint) -> LoadedModel:
+def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
     """A reference to the checkpoint, loaded on a device of this process.
 
     Raises:
@@ -25,6 +26,8 @@ def load_model(checkpoint: Checkpoint) -> LoadedModel:
             "This is the embedded demonstration model: it knows synthetic flowcharts and "
             "nothing else. Leave --model out to caption with the real one."
         )
-    model = devices.load(checkpoint)
+    model = devices.load(checkpoint, settings.batch_size, settings.max_tokens)
     logger.info("Model loaded in %.1f s", model.seconds)
+    if model.batch_size > 1:
+        logger.info("Captioning %d pictures at a time", model.batch_size)
     return model

@@ -1,0 +1,48 @@
+# What people and CI call. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint constraints clean
+
+help: ## Show these targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedded model
+	@$(BIN)/python flows/caption_flow.py --input-dir input --output-dir output \
+		--model models/flowcharts-3m-8bit
+	@echo "The captions: output/captions.json. What was skipped and how long it took: output/summary.json."
+
+test: lint $(VENV)/.test ## Lint, then run the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+constraints: $(VENV)/.test ## Resolve the newest allowed versions into constraints.txt
+	$(PIP) install uv
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header \
+		--no-annotate --upgrade --quiet --output-file constraints.txt pyproject.toml
+
+clean: ## Remove the virtual environment and what a run wrote
+	rm -rf $(VENV) output
+
+# Each stamp says that the environment holds what pyproject.toml asks for.
+$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (about 1.1 GB; a minute or two)..."
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV), with what the tests need..."
+	@$(PIP) install --constraint constraints.txt --editable '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,236 @@
+"""Captions while they are generated in MLX: one at a time, or several in a continuous batch.
+
+Everything here runs on the device's thread. `mlx` and `mlx_vlm` are imported here and in
+`mlx_model.py` alone, inside functions. Knows nothing of files or of how prompts are made.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How to caption one picture."""
+
+    user_prompt: str
+    system_prompt: str | None
+    max_tokens: int
+    temperature: float
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the model takes, as numpy arrays: token ids, patches and whatever its processor adds."""
+
+    arrays: dict[str, npt.NDArray[Any]]
+    image_tokens: int
+    width: int  # pixels, as the model sees the picture
+    height: int
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens are prefilled, those of the picture included."""
+        return int(self.arrays["input_ids"].size)
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """One caption that is being generated."""
+
+    prepared: Prepared
+    request: Request
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: str = ""  # empty while it is being generated
+    began: float = field(default_factory=time.perf_counter)
+    prefilled: float = 0.0
+    done: float = 0.0
+
+    def add(self, token: int, finish_reason: str | None) -> None:
+        """Take one more token; with a finish reason it is the last one."""
+        now = time.perf_counter()
+        self.prefilled = self.prefilled or now
+        self.tokens.append(token)
+        if finish_reason:
+            self.finish_reason, self.done = finish_reason, now
+
+
+class Rows(Protocol):
+    """Captions that are being generated together."""
+
+    def add(self, row: Row) -> None:
+        """Begin one more row."""
+
+    def step(self) -> list[Row]:
+        """One decode step; the rows that it finished."""
+
+    def __len__(self) -> int:
+        """How many rows are being generated."""
+
+
+class OneRow:
+    """One caption at a time, as `mlx_vlm.generate` does it."""
+
+    def __init__(self, model: Any, is_end: Any) -> None:
+        self._model = model
+        self._is_end = is_end
+        self._row: Row | None = None
+        self._tokens: Iterator[tuple[int, Any]] = iter(())
+
+    def __len__(self) -> int:
+        return 0 if self._row is None else 1
+
+    def add(self, row: Row) -> None:
+        """Begin the row."""
+        from mlx_vlm.generate import generate_step
+
+        ids, pixels, mask, rest = _inputs(row.prepared)
+        self._row = row
+        self._tokens = generate_step(
+            ids,
+            self._model,
+            pixels,
+            mask,
+            max_tokens=row.request.max_tokens,
+            temperature=0.0,
+            logits_processors=_sampling(self._model.config, row),
+            **rest,
+        )
+
+    def step(self) -> list[Row]:
+        """One decode step; the row if that finished it."""
+        if self._row is None:
+            return []
+        row = self._row
+        try:
+            token, _ = next(self._tokens)
+        except BaseException:
+            self._clear()
+            raise
+        last = len(row.tokens) + 1 >= row.request.max_tokens
+        row.add(token, "stop" if self._is_end(token) else "length" if last else None)
+        if not row.finish_reason:
+            return []
+        self._clear()
+        return [row]
+
+    def _clear(self) -> None:
+        import mlx.core as mx
+
+        self._row = None
+        self._tokens = iter(())
+        mx.clear_cache()
+
+
+class BatchedRows:
+    """Continuous batching: a row joins as soon as there is room and leaves when it is finished.
+
+    Built on `mlx_vlm.generate.BatchGenerator`. Rows are prefilled one by one, unpadded: prefill
+    is bound by arithmetic, so a batch of it saves nothing, and its padding would cost.
+    """
+
+    def __init__(self, model: Any, processor: Any, capacity: int) -> None:
+        from mlx_vlm.generate.ar import BatchGenerator
+
+        self._model = model
+        self._rows: dict[int, Row] = {}
+        self._generator = BatchGenerator(
+            model.language_model,
+            processor,
+            prefill_batch_size=1,
+            completion_batch_size=capacity,
+            compute_logprobs=False,
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: Row) -> None:
+        """Encode the picture and queue the row for prefill."""
+        import mlx.core as mx
+        from mlx_vlm.generate.common import generation_stream
+
+        ids, pixels, mask, rest = _inputs(row.prepared)
+        with mx.stream(generation_stream):
+            features = self._model.get_input_embeddings(ids, pixels, mask=mask, **rest).to_dict()
+        kept = {name: value for name, value in features.items() if value is not None}
+        (uid,) = self._generator.insert(
+            ids,
+            row.request.max_tokens,
+            prompt_kwargs=[rest | kept],
+            logits_processors=[_sampling(self._model.config, row)],
+            attention_mask=mask,
+        )
+        self._rows[uid] = row
+
+    def step(self) -> list[Row]:
+        """One decode step, and one of prefill; the rows that it finished."""
+        finished: list[Row] = []
+        _, responses = self._generator.next()
+        for response in responses:
+            self._rows[response.uid].add(response.token, response.finish_reason)
+            if response.finish_reason:
+                finished.append(self._rows.pop(response.uid))
+        return finished
+
+
+class GumbelNoise:
+    """Samples a row by itself: noise that depends on the seed, the picture and the position.
+
+    The most likely token of `log p / temperature + Gumbel noise` is a sample of `p` at that
+    temperature (the Gumbel-max trick), so a greedy batch samples each of its rows alone.
+    """
+
+    def __init__(self, row: Row, top_p: float, top_k: int) -> None:
+        self._temperature = row.request.temperature
+        self._top_p, self._top_k = top_p, top_k
+        pixels = row.prepared.arrays.get("pixel_values", row.prepared.arrays["input_ids"])
+        self._digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
+        self._digest.update(str(row.request.seed).encode())
+        self._position = 0
+
+    def __call__(self, _tokens: Any, logits: Any) -> Any:
+        """The logits with noise, shape (1, vocabulary)."""
+        return self.process_last_token(0, logits)
+
+    def process_last_token(self, _token: int, logits: Any) -> Any:
+        """The same, by the name under which BatchGenerator spares building the token array."""
+        import mlx.core as mx
+        from mlx_vlm.sample_utils import apply_top_k, apply_top_p
+
+        logprobs = logits.astype(mx.float32)
+        logprobs = logprobs - mx.logsumexp(logprobs, axis=-1, keepdims=True)
+        if 0 < self._top_p < 1:
+            logprobs = apply_top_p(logprobs, self._top_p)
+        if self._top_k > 0:
+            logprobs = apply_top_k(logprobs, self._top_k)
+        digest = self._digest.copy()
+        digest.update(self._position.to_bytes(4, "little"))
+        self._position += 1
+        key = mx.random.key(int.from_bytes(digest.digest()[:8], "little"))
+        return logprobs / self._temperature + mx.random.gumbel(logprobs.shape, key=key)
+
+
+def _inputs(prepared: Prepared) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Token ids, pixels, attention mask and the rest, as MLX arrays of the calling thread."""
+    import mlx.core as mx
+
+    arrays = {name: mx.array(value) for name, value in prepared.arrays.items()}
+    ids, mask = arrays.pop("input_ids"), arrays.pop("attention_mask", None)
+    return ids, arrays.pop("pixel_values", None), mask, arrays
+
+
+def _sampling(config: Any, row: Row) -> list[Any]:
+    """The logits processors of a row: none when it is greedy."""
+    from mlx_vlm.generate.common import resolve_sampling_defaults
+
+    if row.request.temperature == 0:
+        return []
+    _, top_p, top_k = resolve_sampling_defaults(config, temperature=row.request.temperature)
+    return [GumbelNoise(row, top_p, top_k)]
