@@ -54,7 +54,7 @@ class CommandLine(Settings, BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        # of flags; where case does not matter, pydantic-settings 2.16 cuts `--flag=value` at a newline
+        # pydantic-settings 2.16 cuts `--flag=value` at a newline where case does not matter
         case_sensitive=True,
         cli_parse_args=True,
         cli_kebab_case=True,

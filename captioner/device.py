@@ -17,7 +17,13 @@ from typing import Literal
 
 from PIL import Image
 
-from captioner.errors import CaptionError, CheckpointError, DeviceError, first_line
+from captioner.errors import (
+    CaptionError,
+    CheckpointError,
+    DeviceError,
+    DeviceStopped,
+    first_line,
+)
 from captioner.mlx_model import (
     MlxModel,
     freed_afterwards,
@@ -70,7 +76,8 @@ class Device:
         self._again: deque[_Job] = deque()  # to be done once more, after a batch failed
         self._jobs: queue.Queue[_Job] = queue.Queue(PREPARED_AT_MOST)
         self._turnstile = Turnstile()
-        self._stopping = threading.Event()
+        self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
+        self._stop_asked = False
         loaded: Future[MlxModel] = Future()
         self._thread = threading.Thread(
             target=self._run,
@@ -115,6 +122,7 @@ class Device:
 
     def stop(self) -> None:
         """Give up what is running and what waits, free the checkpoint and end the thread."""
+        self._stop_asked = True
         self._stopping.set()
         self._thread.join()
 
@@ -127,7 +135,12 @@ class Device:
             if self._stopping.is_set():  # perhaps after the thread had emptied the queue
                 self._fail_waiting()
             return
-        raise DeviceError("The MLX device has stopped.")
+        raise self._gone()
+
+    def _gone(self) -> DeviceError:
+        if self._stop_asked:
+            return DeviceStopped("The run was interrupted before this picture was captioned.")
+        return DeviceError("The MLX device has died; run again to go on where it stopped.")
 
     # What follows runs on the device's own thread.
 
@@ -156,7 +169,7 @@ class Device:
         finally:
             self._stopping.set()
             for job in (*self._working.values(), *self._again):
-                job.fail(DeviceError("The MLX device has stopped."))
+                job.fail(self._gone())
             self._fail_waiting()
 
     def _work(self, model: MlxModel) -> None:
@@ -223,6 +236,6 @@ class Device:
     def _fail_waiting(self) -> None:
         while True:
             try:
-                self._jobs.get_nowait().fail(DeviceError("The MLX device has stopped."))
+                self._jobs.get_nowait().fail(self._gone())
             except queue.Empty:
                 return

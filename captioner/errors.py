@@ -6,6 +6,7 @@ CaptionerError              one sentence for the user, with the next step
 ├── DownloadError           the download cannot succeed by trying again
 ├── DownloadInterrupted     the download may succeed when tried again
 ├── DeviceError             the MLX device cannot work any more
+│   └── DeviceStopped       because it was told to stop
 ├── OutputError             a result cannot be written
 └── CaptionError            one image got no caption; the run goes on
 """
@@ -33,6 +34,10 @@ class DownloadInterrupted(CaptionerError):
 
 class DeviceError(CaptionerError):
     """The MLX device cannot work any more."""
+
+
+class DeviceStopped(DeviceError):
+    """The MLX device was told to stop before it could do this."""
 
 
 class OutputError(CaptionerError):

@@ -76,6 +76,7 @@ def explain(error: Exception, repo_id: str, target: Path | None) -> CaptionerErr
 
     where = _place(target)
     chain = _causes(error)
+    reason = first_line(chain[-1])
     for cause in chain:
         if isinstance(cause, errors.GatedRepoError):
             return DownloadError(
@@ -97,12 +98,18 @@ def explain(error: Exception, repo_id: str, target: Path | None) -> CaptionerErr
         if isinstance(cause, OSError) and (refusal := _disk_refusal(cause, repo_id, where)):
             return refusal
         status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status:  # its own sentence quotes an address, perhaps with a signature in it
+            reason = f"the Hub answered with status {status}"
         if status and 400 <= status < 500 and status not in TRANSIENT_STATUS:
             return DownloadError(
                 f"The Hub refused {repo_id} with status {status}: check --repo-id and HF_TOKEN."
             )
+    return _broken_off(repo_id, reason)
+
+
+def _broken_off(repo_id: str, reason: str) -> DownloadInterrupted:
     return DownloadInterrupted(
-        f"The download of {repo_id} broke off ({printable(first_line(chain[-1]))}); "
+        f"The download of {repo_id} broke off ({printable(reason)}); "
         "start again to go on: the files that are finished are kept."
     )
 
@@ -159,11 +166,13 @@ def _bound_waiting() -> None:
 
 
 def _limit(request: Any) -> None:
+    # the client asks for a file's ETag six times with a minute each: that is for nobody to wait
     from huggingface_hub import constants
 
+    longest = max(constants.HF_HUB_ETAG_TIMEOUT, constants.HF_HUB_DOWNLOAD_TIMEOUT)
     limits = request.extensions.get("timeout") or {}
     request.extensions["timeout"] = {
-        kind: limits.get(kind) or constants.HF_HUB_DOWNLOAD_TIMEOUT
+        kind: min(limits.get(kind) or longest, longest)
         for kind in ("connect", "read", "write", "pool")
     }
 
@@ -196,9 +205,12 @@ def _verify(repo_id: str, directory: Path, files: dict[str, Any], target: Path |
     """Compare every file with the Hub's checksum, which the client does not; drop what differs.
 
     Raises:
-        DownloadInterrupted: a file is not what the Hub has.
+        DownloadInterrupted: a file is missing, or is not what the Hub has.
     """
     logger.info("Comparing %d files of %s with the Hub's checksums", len(files), repo_id)
+    absent = [name for name in files if not (directory / name).exists()]
+    if absent:  # the client takes what is there for enough when the list of files does not come
+        raise _broken_off(repo_id, f"without {listed(map(printable, absent))}")
     wrong = [name for name, file in files.items() if not _is_sound(directory / name, file)]
     for name in wrong:
         _discard(directory / name, target)

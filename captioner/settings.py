@@ -59,7 +59,7 @@ class Settings(BaseModel):
     )
     repo_id: str = Field(
         default=DEFAULT_REPO_ID,
-        pattern=r"^[\w.-]{1,96}/[\w.-]{1,96}$",
+        pattern=r"^\w[\w.-]{0,95}/\w[\w.-]{0,95}$",
         title="Hugging Face repository",
         description="The repository that is downloaded when the model is missing.",
     )

@@ -8,10 +8,12 @@ Knows the order of the three states, and nothing of what they do.
 from itertools import count
 
 from prefect import unmapped
+from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, as_completed
 
 from captioner.devices import device_of
-from captioner.errors import CaptionError
+from captioner.errors import CaptionError, DeviceStopped
 from captioner.records import Caption, Failure, LoadedModel, Outcome, Picture, Skipped
 from captioner.settings import MAX_BATCH_SIZE, Settings
 from tasks.generate_caption import generate_caption
@@ -21,13 +23,15 @@ from tasks.validate_image import validate_image
 CHUNK_SIZE = 8  # or the batch size, when that is larger
 MAX_WORKERS = 3 * MAX_BATCH_SIZE  # two chunks being captioned, a third one being validated
 
-Captioning = dict[PrefectFuture[Caption], Picture]
+INTERRUPTS = (KeyboardInterrupt, TerminationSignal)
+
+Captioning = dict[PrefectFuture[Caption | State[Caption]], Picture]
 
 
 def process_images(outcome: Outcome, model: LoadedModel, settings: Settings) -> None:
     """Caption all pictures of `outcome`, and note in it what became of each.
 
-    An interrupt (Ctrl-C) gives up the picture on the device; what is finished is kept.
+    An interrupt (Ctrl-C, SIGTERM) gives up the picture on the device; what is finished is kept.
 
     Raises:
         OutputError: a caption cannot be saved.
@@ -35,7 +39,7 @@ def process_images(outcome: Outcome, model: LoadedModel, settings: Settings) -> 
     """
     try:
         _process_chunks(outcome, model, settings)
-    except KeyboardInterrupt:
+    except INTERRUPTS:
         outcome.interrupted = True
         device_of(model).stop()  # or the threads of the window would go on captioning
 
@@ -66,10 +70,15 @@ def _save(captioning: Captioning, leave: int, outcome: Outcome, settings: Settin
         future = next(as_completed(list(captioning)))
         picture = captioning.pop(future)
         result = future.result(raise_on_failure=False)
-        if isinstance(result, CaptionError):
-            outcome.failures.append(Failure(picture, str(result)))
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            save_caption(result, settings)
+        if isinstance(result, Caption):
+            saving = save_caption.submit(result, settings)
             outcome.add(result)
+            try:
+                saving.result()
+            except INTERRUPTS:
+                saving.wait()  # writing a file takes no time; half of it is no use
+                raise
+        elif isinstance(result, CaptionError):
+            outcome.failures.append(Failure(picture, str(result)))
+        else:
+            raise result if isinstance(result, BaseException) else DeviceStopped(str(result))

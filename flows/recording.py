@@ -34,15 +34,22 @@ class FinishedTaskRuns(logging.Filter):
         logging.getLogger("prefect.task_runs").removeFilter(self)
 
 
-def wait_until_recorded(flow_run_id: UUID, task_runs: int) -> bool:
-    """Whether, in half a minute at most, the server has recorded the end of `task_runs` task runs
-    of the flow run, and their logs have been sent."""
-    from prefect.client.orchestration import get_client
+def send_what_is_queued() -> None:
+    """Send the events and log lines that wait in this process; afterwards it may do without a
+    server, without which they would be sent again and again."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogHandler
 
     EventsWorker.drain_all(timeout=TIMEOUT_SECONDS)
     APILogHandler().flush()
+
+
+def wait_until_recorded(flow_run_id: UUID, task_runs: int) -> bool:
+    """Whether, in half a minute at most, the server has recorded the end of `task_runs` task runs
+    of the flow run, and their logs have been sent."""
+    from prefect.client.orchestration import get_client
+
+    send_what_is_queued()
     query = {
         "flow_runs": {"id": {"any_": [str(flow_run_id)]}},
         "task_runs": {"state": {"type": {"any_": FINAL}}},

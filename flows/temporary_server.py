@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flows.recording import send_what_is_queued
+
 HOST = "127.0.0.1"
 START_SECONDS = 120.0  # an empty PREFECT_HOME takes 20 s on two cores; a busy machine more
 
@@ -39,7 +41,10 @@ def prefect_server() -> Iterator[None]:
     log = Path(PREFECT_HOME.value()) / "temporary-server.log"
     print("Starting a temporary Prefect server (about 10 s, 20 s the first time)...", flush=True)
     with _running(log) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
-        yield
+        try:
+            yield
+        finally:
+            send_what_is_queued()
 
 
 @contextmanager

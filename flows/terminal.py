@@ -65,23 +65,24 @@ def _run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
     if state.is_cancelled():
         print(state.message, file=sys.stderr)
         return INTERRUPTED
-    return _explain(state.result(raise_on_failure=False))
+    return _explain(state)
 
 
-def _explain(error: Any) -> int:
-    """Say what is not in the log yet; the exit code for the result of a run that failed."""
+def _explain(state: "State[Any]") -> int:
+    """Say what is not in the log yet; the exit code for the state of a run that failed."""
     from captioner.errors import CaptionerError, DeviceError, OutputError, first_line
 
-    if isinstance(error, (OutputError, DeviceError)):
-        return SOME_FAILED
-    if isinstance(error, CaptionerError):
-        return CANNOT_START
-    if isinstance(error, BaseException):
+    error = state.result(raise_on_failure=False)
+    if error is None:  # the flow's own verdict: some captions failed
+        print(f"{state.message}; summary.json says why.", file=sys.stderr)
+    elif not isinstance(error, CaptionerError):
         kind = type(error).__name__
         print(
             f"Unexpected {kind}: {first_line(error)}. --debug shows where; please report it.",
             file=sys.stderr,
         )
+    elif not isinstance(error, (OutputError, DeviceError)):
+        return CANNOT_START
     return SOME_FAILED
 
 
@@ -113,7 +114,8 @@ class OursOrSerious(logging.Filter):
         """Whether the record is shown."""
         if _debugging() or not record.pathname.startswith(self._prefect):
             return True
-        return record.levelno >= logging.WARNING and record.funcName != FINISHED
+        interrupted = "aborted by" in record.getMessage()  # said in our own words
+        return record.levelno >= logging.WARNING and record.funcName != FINISHED and not interrupted
 
 
 def _debugging() -> bool:

@@ -32,7 +32,7 @@ def can_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     retry_condition_fn=can_pass,
 )
 def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint:
-    """The checkpoint, downloaded from the Hub; goes on where an earlier download stopped.
+    """The checkpoint, downloaded from the Hub; keeps the files that an earlier download finished.
 
     Raises:
         DownloadInterrupted: the download broke off; it is tried again, later and later.

@@ -4,10 +4,13 @@ from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 
 from captioner.devices import device_of
-from captioner.errors import CaptionError
-from captioner.images import UnreadableImage, load_image
+from captioner.errors import CaptionError, DeviceStopped
+from captioner.image_files import UnreadableImage
+from captioner.images import load_image
 from captioner.mlx_rows import Request
 from captioner.records import Caption, LoadedModel, Picture
 from captioner.settings import Settings
@@ -16,12 +19,14 @@ from captioner.settings import Settings
 @task(task_run_name="caption {picture.label}", cache_policy=NO_CACHE)
 def generate_caption(
     picture: Picture, turn: int, model: LoadedModel, settings: Settings
-) -> Caption:
+) -> Caption | State[Caption]:
     """The caption of `picture`; `turn` is its place in the queue for the device, from 0.
+
+    Cancelled when the run was interrupted before the device was done with it.
 
     Raises:
         CaptionError: this picture got no caption.
-        DeviceError: the device has stopped.
+        DeviceError: the device has died.
     """
     logger = get_run_logger()
     request = Request(
@@ -40,6 +45,8 @@ def generate_caption(
                 "[%d/%d] Processing %s...", picture.number, picture.total, picture.label
             ),
         )
+    except DeviceStopped as error:
+        return Cancelled(message=str(error))
     except (CaptionError, UnreadableImage) as error:
         raise CaptionError(f"No caption for {picture.label}: {error}") from error
     return Caption(picture, settings.user_prompt, generation)

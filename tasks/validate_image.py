@@ -5,7 +5,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from captioner.images import UnreadableImage, check_image
+from captioner.image_files import UnreadableImage
+from captioner.images import check_image
 from captioner.records import Picture, Skipped
 
 

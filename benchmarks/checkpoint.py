@@ -1,0 +1,137 @@
+"""A random checkpoint that is large enough to be worth measuring: about 50 M parameters, float32.
+
+A dense Qwen3-VL with the tokenizer, the chat template and the processor of the embedded one. Only
+tokens of plain text can ever win: no end of text, so that all captions are equally long, and no
+special token, unknown number or half of a UTF-8 character, so that all decoders give one text.
+
+    python -m benchmarks.checkpoint DIRECTORY
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+EMBEDDED = Path(__file__).resolve().parent.parent / "models" / "flowcharts-3m-8bit"
+COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+PATCH = 16  # pixels; two by two patches make one image token
+TOKEN_PIXELS = (2 * PATCH) ** 2
+MIN_IMAGE_TOKENS, MAX_IMAGE_TOKENS = 60, 256
+VOCABULARY = 512
+SEED = 7
+
+TEXT = {
+    "model_type": "qwen3_vl_text",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 512,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 9,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "hidden_act": "silu",
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "rope_scaling": {
+        "type": "default",
+        "rope_type": "default",
+        "mrope_interleaved": True,
+        "mrope_section": [12, 10, 10],
+    },
+    "attention_bias": False,
+    "tie_word_embeddings": False,
+    "dtype": "float32",
+}
+VISION = {
+    "model_type": "qwen3_vl",
+    "depth": 4,
+    "hidden_size": 384,
+    "hidden_act": "gelu_pytorch_tanh",
+    "intermediate_size": 1280,
+    "num_heads": 6,
+    "in_channels": 3,
+    "patch_size": PATCH,
+    "spatial_patch_size": PATCH,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 512,
+    "num_position_embeddings": 256,
+    "deepstack_visual_indexes": [0, 1, 2],
+}
+
+
+def make_checkpoint(directory: Path) -> None:
+    """Write the checkpoint into `directory`, config.json last of all."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_vlm.models import qwen3_vl
+
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        shutil.copyfile(EMBEDDED / name, directory / name)
+    config = _config()
+    mx.random.seed(SEED)
+    model = qwen3_vl.Model(qwen3_vl.ModelConfig.from_dict(json.loads(json.dumps(config))))
+    weights: dict[str, Any] = dict(tree_flatten(model.parameters()))
+    reachable = mx.array([float(n in plain_text_tokens()) for n in range(VOCABULARY)])
+    weights["language_model.lm_head.weight"] *= reachable[:, None]  # others get a logit of 0
+    mx.save_safetensors(str(directory / "model.safetensors"), weights, metadata={"format": "mlx"})
+    for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
+        processor = json.loads((EMBEDDED / name).read_bytes())
+        processor["size"] = {
+            "shortest_edge": MIN_IMAGE_TOKENS * TOKEN_PIXELS,
+            "longest_edge": MAX_IMAGE_TOKENS * TOKEN_PIXELS,
+        }
+        _write(directory / name, processor)
+    generation = json.loads((EMBEDDED / "generation_config.json").read_bytes())
+    _write(directory / "generation_config.json", generation)
+    _write(directory / "config.json", config)
+
+
+def is_made(directory: Path) -> bool:
+    """Whether `directory` holds the checkpoint that `make_checkpoint` would write now."""
+    try:
+        return bool(json.loads((directory / "config.json").read_bytes()) == _config())
+    except (OSError, ValueError):
+        return False
+
+
+def plain_text_tokens() -> set[int]:
+    """The numbers of the tokens that are printable ASCII."""
+    vocabulary = json.loads((EMBEDDED / "tokenizer.json").read_bytes())["model"]["vocab"]
+    return {
+        number
+        for token, number in vocabulary.items()
+        if token.replace("Ġ", " ").isascii() and token.isprintable()
+    }
+
+
+def _config() -> dict[str, Any]:
+    config = json.loads((EMBEDDED / "config.json").read_bytes())
+    ends = {name: config[name] for name in ("pad_token_id", "eos_token_id")}
+    kept = {name: value for name, value in config.items() if name.endswith("_token_id")}
+    return kept | {
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "model_type": "qwen3_vl",
+        "dtype": "float32",
+        "tie_word_embeddings": False,
+        "text_config": TEXT | ends,
+        "vision_config": VISION,
+        "seed": SEED,
+    }
+
+
+def _write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    make_checkpoint(Path(sys.argv[1]))

@@ -1,0 +1,88 @@
+"""What the tests share: the embedded checkpoint, pictures, and one real Prefect server."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Before Prefect is imported: a home of its own, so that no test touches the user's database.
+_home = tempfile.TemporaryDirectory(prefix="prefect-home-", ignore_cleanup_errors=True)
+os.environ["PREFECT_HOME"] = _home.name
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+for name in [name for name in os.environ if name.startswith("CAPTION_")]:
+    del os.environ[name]
+
+import pytest
+from PIL import Image, ImageDraw
+
+from captioner.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKPOINT = ROOT / "models" / "flowcharts-3m-8bit"
+
+
+def draw_picture(path: Path, text: str = "START", size: tuple[int, int] = (192, 128)) -> Path:
+    """A small real picture file: a box with a word in it."""
+    image = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((20, 20, size[0] - 20, size[1] - 20), fill="red")
+    draw.text((30, size[1] // 2), text, fill="black")
+    image.save(path)
+    return path
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A finished flow run, as the server tells it."""
+
+    state: Any
+    task_runs: dict[str, str]  # the name of each task run and of its state
+    logs: list[str]
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Settings:
+    """Settings with an empty input directory, an output directory that is not there yet and the
+    embedded checkpoint."""
+    (tmp_path / "in").mkdir()
+    return Settings(
+        input_dir=tmp_path / "in", output_dir=tmp_path / "out", model=CHECKPOINT, max_tokens=48
+    )
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[str]:
+    """One real Prefect server for all tests."""
+    from prefect.settings import PREFECT_API_URL
+
+    from flows.temporary_server import prefect_server
+
+    with prefect_server():
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def run_flow(prefect_api: str) -> Callable[[Settings], FlowRun]:
+    """Runs the flow in this process against the server, and reads back what the server knows."""
+    from prefect.client.orchestration import get_client
+
+    from flows.caption_flow import caption_flow
+    from flows.recording import FinishedTaskRuns, wait_until_recorded
+
+    def run(settings: Settings) -> FlowRun:
+        with FinishedTaskRuns() as finished:
+            state: Any = caption_flow(settings, return_state=True)
+        flow_run_id = state.state_details.flow_run_id
+        assert wait_until_recorded(flow_run_id, len(finished.ids))
+        query = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "limit": 200}
+        with get_client(sync_client=True) as client:
+            runs = client._client.post("/task_runs/filter", json=query).json()
+            query = {"logs": {"flow_run_id": {"any_": [str(flow_run_id)]}}, "limit": 200}
+            logs = client._client.post("/logs/filter", json=query).json()
+        names = {run["name"]: run["state_name"] for run in runs}
+        return FlowRun(state, names, [log["message"] for log in logs])
+
+    return run

@@ -1,0 +1,260 @@
+"""The flow as Prefect runs it: every edge of the state diagram, on the real checkpoint."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import close_session
+from PIL import Image
+
+from captioner.settings import Settings
+from tests.conftest import CHECKPOINT, FlowRun, draw_picture
+from tests.hub_server import INFO, HubServer, Status
+
+RunFlow = Callable[[Settings], FlowRun]
+
+
+def entries(settings: Settings) -> list[dict[str, str]]:
+    value = json.loads((settings.output_dir / "captions.json").read_text("utf-8"))
+    assert isinstance(value, list)
+    return value
+
+
+def test_a_missing_input_directory_fails_the_run_with_one_sentence(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    settings = folders.model_copy(update={"input_dir": folders.input_dir / "missing"})
+    run = run_flow(settings)
+    assert run.state.is_failed()
+    assert "missing does not exist" in run.state.message
+    assert run.task_runs == {"check_input_dir": "Failed"}
+    assert not any("Traceback" in line for line in run.logs)
+    assert not settings.output_dir.exists()
+
+
+def test_a_directory_without_pictures_completes_and_writes_nothing(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    (folders.input_dir / "notes.txt").write_text("no picture")
+    run = run_flow(folders)
+    assert run.state.is_completed()
+    assert "No PNG, JPG or JPEG files" in run.state.message
+    assert run.task_runs == {"check_input_dir": "Completed", "scan_images": "Completed"}
+    assert not folders.output_dir.exists()
+
+
+def test_every_picture_is_captioned_in_order_and_a_broken_one_is_skipped(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    for name in ("b10.jpg", "b2.PNG", "b1.jpeg"):
+        draw_picture(folders.input_dir / name)
+    whole = draw_picture(folders.input_dir / "whole.png").read_bytes()
+    (folders.input_dir / "b3.png").write_bytes(whole[: len(whole) // 2])
+    (folders.input_dir / "whole.png").unlink()
+
+    run = run_flow(folders)
+
+    assert run.state.is_completed()
+    assert run.state.message == "3 captioned, 1 skipped"
+    assert [entry["image"] for entry in entries(folders)] == ["b1.jpeg", "b2.PNG", "b10.jpg"]
+    for entry in entries(folders):
+        assert list(entry) == ["image", "prompt", "caption"]
+        assert entry["prompt"] == folders.user_prompt
+        assert entry["caption"].startswith("A ")
+        own = json.loads((folders.output_dir / f"{Path(entry['image']).stem}.json").read_bytes())
+        assert own == entry
+    assert run.task_runs == {
+        "check_input_dir": "Completed",
+        "scan_images": "Completed",
+        "check_model": "Completed",
+        "load_model": "Completed",
+        "validate b1.jpeg": "Completed",
+        "validate b2.PNG": "Completed",
+        "validate b3.png": "Skipped",
+        "validate b10.jpg": "Completed",
+        "caption b1.jpeg": "Completed",
+        "caption b2.PNG": "Completed",
+        "caption b10.jpg": "Completed",
+        "save b1.jpeg": "Completed",
+        "save b2.PNG": "Completed",
+        "save b10.jpg": "Completed",
+        "write_summary": "Completed",
+    }
+    processing = [line for line in run.logs if "Processing" in line]
+    assert processing == [
+        "[1/4] Processing b1.jpeg...",
+        "[2/4] Processing b2.PNG...",
+        "[4/4] Processing b10.jpg...",
+    ]
+    assert "✓ Saved caption to b10.json" in run.logs
+    assert "Found 4 image(s) in " + str(folders.input_dir) in run.logs
+    assert any("embedded demonstration model" in line for line in run.logs)
+
+
+def test_a_missing_model_is_downloaded_after_two_failures_and_found_the_next_time(
+    run_flow: RunFlow, folders: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    settings = folders.model_copy(update={"model": None, "repo_id": "someone/flowcharts"})
+    with HubServer(CHECKPOINT, "someone/flowcharts") as hub:
+        cache = hub.patch(monkeypatch, tmp_path / "hub")
+        hub.fail(INFO, Status(500), times=2)
+        first = run_flow(settings)
+        asked = len(hub.requests)
+        second = run_flow(settings)
+        assert len(hub.requests) == asked
+    close_session()
+
+    assert first.state.message == second.state.message == "1 captioned"
+    assert first.task_runs["download_model"] == "Completed"
+    assert "download_model" not in second.task_runs
+    where = cache / "models--someone--flowcharts"
+    initiating = f"Model files not found at {where}. Initiating download for 'someone/flowcharts'."
+    assert initiating in first.logs
+    assert len([line for line in first.logs if "Trying again" in line]) == 2
+    summary = json.loads((folders.output_dir / "summary.json").read_bytes())
+    assert summary["model"]["repo_id"] == "someone/flowcharts"
+    assert summary["model"]["revision"] == Path(summary["model"]["directory"]).name
+
+
+def test_a_repository_that_does_not_exist_is_not_asked_for_again(
+    run_flow: RunFlow, folders: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    settings = folders.model_copy(update={"model": None, "repo_id": "someone/nothing"})
+    with HubServer(CHECKPOINT, "someone/flowcharts") as hub:
+        hub.patch(monkeypatch, tmp_path / "hub")
+        run = run_flow(settings)
+    close_session()
+    assert run.state.is_failed()
+    assert "someone/nothing" in run.state.message
+    assert "--repo-id" in run.state.message
+    assert run.task_runs["download_model"] == "Failed"
+    assert not any("Trying again" in line or "Traceback" in line for line in run.logs)
+
+
+def test_the_summary_says_what_happened(run_flow: RunFlow, folders: Settings) -> None:
+    draw_picture(folders.input_dir / "good.png")
+    (folders.input_dir / "empty.png").touch()
+    run_flow(folders)
+    summary = json.loads((folders.output_dir / "summary.json").read_bytes())
+    assert summary["state"] == "complete"
+    assert summary["counts"] == {"found": 2, "captioned": 1, "skipped": 1, "failed": 0}
+    assert summary["skipped"] == [{"image": "empty.png", "reason": "empty file"}]
+    assert summary["model"]["directory"] == str(folders.model)
+    assert summary["model"]["weight_bytes"] > 1_000_000
+    assert summary["settings"]["user_prompt"] == folders.user_prompt
+    assert summary["tokens"]["image"] > 0
+    assert summary["tokens"]["decode_per_second"] > 0
+    assert summary["seconds"]["total"] >= summary["seconds"]["prefill"] > 0
+    assert summary["peak_memory_bytes"] > summary["model"]["weight_bytes"]
+
+
+def test_pictures_that_share_a_stem_keep_a_caption_each(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    for name in ("a.png", "a.jpg", "captions.png", "summary.png"):
+        draw_picture(folders.input_dir / name)
+    run_flow(folders)
+    for name in ("a.png", "a.jpg", "captions.png", "summary.png"):
+        own = json.loads((folders.output_dir / f"{name}.json").read_bytes())
+        assert own["image"] == name
+    assert [e["image"] for e in entries(folders)] == [
+        "a.jpg",
+        "a.png",
+        "captions.png",
+        "summary.png",
+    ]
+
+
+def test_a_picture_that_vanishes_is_its_own_failure(run_flow: RunFlow, folders: Settings) -> None:
+    for number in range(1, 8):
+        draw_picture(folders.input_dir / f"p{number}.png")
+
+    def remove_the_last() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if (folders.output_dir / "p1.json").exists():
+                (folders.input_dir / "p7.png").unlink()
+                return
+            time.sleep(0.005)
+
+    remover = threading.Thread(target=remove_the_last)
+    remover.start()
+    run = run_flow(folders)
+    remover.join()
+
+    assert run.state.is_failed()
+    assert run.state.message == "6 captioned, 1 failed"
+    assert run.task_runs["caption p7.png"] == "Failed"
+    assert "save p7.png" not in run.task_runs
+    assert run.task_runs["write_summary"] == "Completed"
+    assert len(entries(folders)) == 6
+    assert not any("Traceback" in line for line in run.logs)
+    summary = json.loads((folders.output_dir / "summary.json").read_bytes())
+    assert summary["failed"] == [
+        {
+            "image": "p7.png",
+            "reason": "No caption for p7.png: the file is not there any more",
+        }
+    ]
+
+
+def test_every_mode_that_pillow_writes_gets_a_caption(run_flow: RunFlow, folders: Settings) -> None:
+    modes = ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"]
+    source = Image.open(draw_picture(folders.input_dir.parent / "source.png"))
+    for mode in modes:
+        image = Image.new(mode, source.size, 1000) if mode == "I;16" else source.convert(mode)
+        suffix = "jpg" if mode == "CMYK" else "png"
+        image.save(folders.input_dir / f"{mode.replace(';', '-')}.{suffix}")
+    source.close()
+    run = run_flow(folders)
+    assert run.state.message == f"{len(modes)} captioned"
+
+
+def test_a_run_survives_every_odd_file(run_flow: RunFlow, folders: Settings) -> None:
+    inside = folders.input_dir
+    draw_picture(inside / "progressive.jpg").rename(inside / "seed.jpg")
+    with Image.open(inside / "seed.jpg") as seed:
+        seed.save(inside / "progressive.jpg", progressive=True)
+        frames = [seed.convert("P"), Image.new("P", seed.size)]
+        frames[0].save(inside / "animated.png", save_all=True, append_images=frames[1:])
+    Image.new("RGB", (1, 1)).save(inside / "dot.png")
+    Image.new("RGB", (1, 4000)).save(inside / "thin.png")
+    (inside / "zero.jpg").touch()
+    (inside / "text.png").write_text("not a picture")
+    data = (inside / "seed.jpg").read_bytes()
+    (inside / "cut.jpg").write_bytes(data[: len(data) // 2])
+
+    run = run_flow(folders)
+
+    assert run.state.is_completed()
+    assert {e["image"] for e in entries(folders)} == {
+        "animated.png",
+        "dot.png",
+        "progressive.jpg",
+        "seed.jpg",
+    }
+    summary = json.loads((folders.output_dir / "summary.json").read_bytes())
+    reasons = {entry["image"]: entry["reason"] for entry in summary["skipped"]}
+    assert set(reasons) == {"cut.jpg", "text.png", "thin.png", "zero.jpg"}
+    assert reasons["zero.jpg"] == "empty file"
+    assert reasons["text.png"] == "not a PNG or JPEG file"
+    assert "aspect ratio over 200" in reasons["thin.png"]
+
+
+def test_names_that_mean_something_to_a_terminal_are_harmless(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    names = ["-n.png", "a\nb.png", "100%s {x}.png", '"quoted".png', "\x1b[31mred.png", "ü😀‮.png"]
+    for name in names:
+        draw_picture(folders.input_dir / "plain.png").rename(folders.input_dir / name)
+    run = run_flow(folders)
+    assert run.state.message == f"{len(names)} captioned"
+    assert sorted(e["image"] for e in entries(folders)) == sorted(names)
+    assert not any("\x1b" in line or "\n" in line for line in run.logs)
+    assert "caption a\\nb.png" in run.task_runs
+    assert "caption 100%s {x}.png" in run.task_runs

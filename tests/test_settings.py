@@ -1,0 +1,327 @@
+"""Flags and environment variables: what they mean, and one sentence for each that is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from captioner.command_line import CommandLine, parse_command_line
+from captioner.settings import DEFAULTS, Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The flags that the product's description names, their fields and their defaults.
+SEED: dict[str, tuple[str, Any]] = {
+    "--input-dir": ("input_dir", Path("input")),
+    "--output-dir": ("output_dir", Path("output")),
+    "--system-prompt": ("system_prompt", None),
+    "--user-prompt": ("user_prompt", "Describe the contents of this image."),
+    "--max-tokens": ("max_tokens", 512),
+    "--temperature": ("temperature", 0.0),
+    "--model": ("model", None),
+    "--repo-id": ("repo_id", "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"),
+}
+
+# A value for each, as it is written and as it is read.
+VALUES: dict[str, tuple[str, Any]] = {
+    "--input-dir": ("some where/in", Path("some where/in")),
+    "--output-dir": ("/out", Path("/out")),
+    "--system-prompt": ("You are a cartographer.", "You are a cartographer."),
+    "--user-prompt": (' ["Où?", {1}] null,\n\ntwo\t"lines\n',) * 2,
+    "--max-tokens": ("7", 7),
+    "--temperature": ("0.75", 0.75),
+    "--model": ("models/small", Path("models/small")),
+    "--repo-id": ("mlx-community/Qwen3-VL-30B-A3B-Instruct-bf16",) * 2,
+}
+
+Patch = pytest.MonkeyPatch
+
+
+def parse(monkeypatch: Patch, *arguments: str) -> CommandLine:
+    monkeypatch.setattr(sys, "argv", ["caption_flow.py", *arguments])
+    return parse_command_line()
+
+
+def refused(monkeypatch: Patch, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """The lines on stderr of a command that exits with code 2."""
+    with pytest.raises(SystemExit) as ended:
+        parse(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    return printed.err.splitlines()
+
+
+def variable(flag: str) -> str:
+    return "CAPTION_" + flag[2:].upper().replace("-", "_")
+
+
+# --- what is read ---
+
+
+def test_the_defaults_are_those_of_the_description(monkeypatch: Patch) -> None:
+    command = parse(monkeypatch)
+    for name, default in SEED.values():
+        assert getattr(command, name) == default
+        assert getattr(DEFAULTS, name) == default
+    assert command.debug is False
+    assert command.settings() == DEFAULTS == Settings()
+
+
+@pytest.mark.parametrize("flag", SEED)
+def test_each_flag_sets_its_field_and_no_other(flag: str, monkeypatch: Patch) -> None:
+    written, expected = VALUES[flag]
+    for arguments in ([flag, written], [f"{flag}={written}"]):
+        settings = parse(monkeypatch, *arguments).settings()
+        assert settings == DEFAULTS.model_copy(update={SEED[flag][0]: expected})
+
+
+@pytest.mark.parametrize("flag", SEED)
+def test_each_flag_is_an_environment_variable_too(flag: str, monkeypatch: Patch) -> None:
+    written, expected = VALUES[flag]
+    monkeypatch.setenv(variable(flag), written)
+    settings = parse(monkeypatch).settings()
+    assert settings == DEFAULTS.model_copy(update={SEED[flag][0]: expected})
+
+
+@pytest.mark.parametrize("flag", SEED)
+def test_flags_go_before_variables(flag: str, monkeypatch: Patch) -> None:
+    written, expected = VALUES[flag]
+    monkeypatch.setenv(variable(flag), "3/3" if flag == "--repo-id" else "1")
+    assert getattr(parse(monkeypatch, flag, written), SEED[flag][0]) == expected
+
+
+def test_a_flag_hides_what_is_wrong_with_its_variable(monkeypatch: Patch) -> None:
+    monkeypatch.setenv("CAPTION_MAX_TOKENS", "nonsense")
+    assert parse(monkeypatch, "--max-tokens", "8").max_tokens == 8
+
+
+@pytest.mark.parametrize("flag", SEED)
+def test_an_empty_variable_is_as_good_as_none(flag: str, monkeypatch: Patch) -> None:
+    monkeypatch.setenv(variable(flag), "")
+    assert parse(monkeypatch).settings() == DEFAULTS
+
+
+def test_debug_is_of_the_terminal_alone(monkeypatch: Patch) -> None:
+    assert parse(monkeypatch, "--debug").debug
+    assert not parse(monkeypatch, "--no-debug").debug
+    assert parse(monkeypatch, "--debug").settings() == DEFAULTS
+    monkeypatch.setenv("CAPTION_DEBUG", "1")
+    assert parse(monkeypatch).debug
+
+
+def test_a_prompt_may_begin_with_a_dash_or_look_like_a_number(monkeypatch: Patch) -> None:
+    assert parse(monkeypatch, "--user-prompt=-v").user_prompt == "-v"
+    assert parse(monkeypatch, "--user-prompt", "42").user_prompt == "42"
+    assert parse(monkeypatch, "--system-prompt", "").system_prompt == ""
+
+
+def test_bounds_are_taken(monkeypatch: Patch) -> None:
+    for flag, written in (
+        ("--max-tokens", "1"),
+        ("--max-tokens", "32768"),
+        ("--temperature", "0"),
+        ("--temperature", "2"),
+        ("--max-pixels", "0"),
+    ):
+        parse(monkeypatch, flag, written)
+
+
+# --- what is refused ---
+
+WRONG = [
+    ("--max-tokens", "0", "must be 1 or more, not 0."),
+    ("--max-tokens", "-5", "must be 1 or more, not -5."),
+    ("--max-tokens", "40000", "must be 32768 or less, not 40000."),
+    ("--max-tokens", "many", "must be a whole number, not many."),
+    ("--max-tokens", "1.5", "must be a whole number, not 1.5."),
+    ("--max-tokens", "1e3", "must be a whole number, not 1e3."),
+    ("--max-tokens", "x" * 100, f"must be a whole number, not {'x' * 60}…."),
+    ("--max-tokens", "\x1b[31m", "must be a whole number, not \\x1b[31m."),
+    ("--temperature", "-1", "must be 0 or more, not -1."),
+    ("--temperature", "2.5", "must be 2 or less, not 2.5."),
+    ("--temperature", "warm", "must be a number, not warm."),
+    ("--temperature", "nan", "must be a finite number, not nan."),
+    ("--temperature", "inf", "must be a finite number, not inf."),
+    ("--max-pixels", "-1", "must be 0 or more, not -1."),
+    ("--repo-id", "Qwen3", "must be of the form owner/name, not Qwen3."),
+    ("--repo-id", "a/b/c", "must be of the form owner/name, not a/b/c."),
+    ("--repo-id", "a b/c", "must be of the form owner/name, not a b/c."),
+    ("--repo-id", "a/b\n", "must be of the form owner/name, not a/b\\n."),
+    ("--repo-id", "https://hf.co/a/b", "must be of the form owner/name, not https://hf.co/a/b."),
+]
+EMPTY = [
+    ("--user-prompt", "", "must not be empty."),
+    ("--input-dir", "", "must not be empty."),
+    ("--output-dir", "", "must not be empty."),
+    ("--model", "", "must not be empty."),
+    ("--max-tokens", "", "must be a whole number, not empty."),
+]
+
+
+@pytest.mark.parametrize(("flag", "value", "sentence"), WRONG + EMPTY)
+def test_a_bad_flag_is_one_sentence(
+    flag: str, value: str, sentence: str, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(monkeypatch, capsys, f"{flag}={value}") == [f"{flag} {sentence}"]
+
+
+@pytest.mark.parametrize(("flag", "value", "sentence"), WRONG)
+def test_a_bad_variable_is_named(
+    flag: str, value: str, sentence: str, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable(flag), value)
+    assert refused(monkeypatch, capsys) == [f"{variable(flag)} {sentence}"]
+
+
+def test_a_bad_variable_is_named_as_it_is_written(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("caption_temperature", "9")
+    assert refused(monkeypatch, capsys) == ["caption_temperature must be 2 or less, not 9."]
+    monkeypatch.delenv("caption_temperature")
+    monkeypatch.setenv("CAPTION_DEBUG", "perhaps")
+    assert refused(monkeypatch, capsys) == ["CAPTION_DEBUG must be true or false, not perhaps."]
+
+
+def test_when_both_are_bad_the_flag_is_named(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CAPTION_MAX_TOKENS", "0")
+    expected = ["--max-tokens must be 1 or more, not -2."]
+    assert refused(monkeypatch, capsys, "--max-tokens=-2") == expected
+
+
+def test_every_bad_value_gets_its_sentence(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CAPTION_REPO_ID", "x")
+    lines = refused(monkeypatch, capsys, "--max-tokens", "0", "--temperature", "3")
+    assert sorted(lines) == [
+        "--max-tokens must be 1 or more, not 0.",
+        "--temperature must be 2 or less, not 3.",
+        "CAPTION_REPO_ID must be of the form owner/name, not x.",
+    ]
+
+
+def test_a_variable_that_means_nothing_is_told(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CAPTION_MAX_TOKEN", "8")
+    assert parse(monkeypatch).settings() == DEFAULTS
+    assert capsys.readouterr().err == "CAPTION_MAX_TOKEN is no setting; --help lists them.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--nonsense"],
+        ["--max", "3"],
+        ["a.png"],
+        ["--max-tokens"],
+        ["--max_tokens", "3"],
+        ["--MODEL"],
+    ],
+)
+def test_unknown_flags_and_missing_values(
+    arguments: list[str], monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = refused(monkeypatch, capsys, *arguments)[-1]
+    assert last.startswith("caption_flow.py: error: ")
+    assert arguments[0] in last
+
+
+# --- the model behind it, which is also the form in the UI ---
+
+
+def test_every_field_has_a_title_a_description_and_a_default_in_the_schema() -> None:
+    schema = Settings.model_json_schema()
+    properties = schema["properties"]
+    assert {name for name, _ in SEED.values()} <= set(properties)
+    for name, field in properties.items():
+        assert field["title"] and "_" not in field["title"], name
+        assert field["description"].endswith("."), name
+        assert "default" in field, name
+    assert "required" not in schema
+    assert properties["max_tokens"]["minimum"] == 1
+    assert (properties["temperature"]["minimum"], properties["temperature"]["maximum"]) == (0, 2)
+    json.dumps(schema)
+
+
+def test_settings_travel_as_json_and_cannot_be_changed() -> None:
+    settings = Settings(input_dir=Path("a b"), temperature=0.5, system_prompt="é")
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
+    with pytest.raises(ValidationError):
+        settings.max_tokens = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"max_token": 3})
+
+
+# --- the real command ---
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CAPTION_")}
+    return subprocess.run(
+        [sys.executable, "flows/caption_flow.py", *arguments],
+        cwd=ROOT,
+        env=clean | {"COLUMNS": "100"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_help_shows_every_flag() -> None:
+    run = command("--help")
+    assert (run.returncode, run.stderr) == (0, "")
+    for flag in [*SEED, "--max-pixels", "--debug", "--help"]:
+        assert f"{flag} " in run.stdout or f"{flag}," in run.stdout
+    for _, default in SEED.values():
+        assert f"default: {default}" in run.stdout.replace("\n" + " " * 24, " ")
+    assert "CAPTION_MAX_TOKENS" in run.stdout
+
+
+def test_bad_flags_of_the_real_command() -> None:
+    run = command("--max-tokens", "0", "--temperature=nan", CAPTION_REPO_ID="x")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert sorted(run.stderr.splitlines()) == [
+        "--max-tokens must be 1 or more, not 0.",
+        "--temperature must be a finite number, not nan.",
+        "CAPTION_REPO_ID must be of the form owner/name, not x.",
+    ]
+
+
+def test_an_unknown_flag_of_the_real_command() -> None:
+    run = command("--nonsense")
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.splitlines()[-1].endswith("error: unrecognized arguments: --nonsense")
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--max-tokens", "0"], ["--nonsense"]])
+def test_neither_mlx_nor_prefect_is_imported_before_the_flags_are_right(
+    arguments: list[str],
+) -> None:
+    script = """
+import runpy, sys
+sys.argv[0] = "flows/caption_flow.py"
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    heavy = {"prefect", "mlx", "mlx_vlm", "transformers", "huggingface_hub", "numpy", "PIL"}
+    print("imported:", sorted(heavy & {name.split(".")[0] for name in sys.modules}))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.stdout.splitlines()[-1] == "imported: []"

@@ -1,0 +1,135 @@
+"""`python flows/caption_flow.py` as a user runs it: what is printed, and with which exit code."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from captioner.settings import Settings
+from tests.conftest import ROOT, draw_picture
+
+STAMP = r"\d\d:\d\d:\d\d - (INFO|WARNING|ERROR) - "
+
+
+def command(settings: Settings, *more: str) -> list[str]:
+    flags = [f"--{name}={getattr(settings, name.replace('-', '_'))}" for name in FLAGS]
+    return [sys.executable, "flows/caption_flow.py", *flags, *more]
+
+
+FLAGS = ("input-dir", "output-dir", "model", "max-tokens")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Prefect home of its own and no server: each run starts a temporary one."""
+    home = tmp_path_factory.mktemp("prefect")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "CAPTION_"))}
+    yield kept | {"PREFECT_HOME": str(home)}
+
+
+def states(environment: dict[str, str]) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """The state and message of each flow run, newest last, and how many task runs the newest has
+    in each state."""
+    database = Path(environment["PREFECT_HOME"]) / "prefect.db"
+    with closing(sqlite3.connect(database)) as connection:
+        flows = connection.execute(
+            "SELECT r.id, s.name, s.message FROM flow_run r "
+            "JOIN flow_run_state s ON s.id = r.state_id ORDER BY r.created"
+        ).fetchall()
+        tasks = connection.execute(
+            "SELECT state_name, count(*) FROM task_run WHERE flow_run_id = ? GROUP BY 1",
+            (flows[-1][0],),
+        ).fetchall()
+    return [(name, message) for _, name, message in flows], dict(tasks)
+
+
+def test_a_run_reads_like_the_readme(folders: Settings, environment: dict[str, str]) -> None:
+    for name in ("diagram1.png", "diagram2.jpg", "diagram10.jpeg"):
+        draw_picture(folders.input_dir / name)
+    (folders.input_dir / "diagram3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    run = subprocess.run(
+        command(folders), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Traceback" not in run.stdout + run.stderr
+    lines = run.stderr.splitlines()
+    assert re.fullmatch(STAMP + re.escape(f"Output directory: {folders.output_dir}"), lines[0])
+    assert re.fullmatch(STAMP + re.escape(f"Found 4 image(s) in {folders.input_dir}"), lines[1])
+    assert lines[-1] == f"Wrote 3 caption files to {folders.output_dir}"
+    messages = [re.sub("^" + STAMP, "", line) for line in lines]
+    for line in ("[1/4] Processing diagram1.png...", "✓ Saved caption to diagram10.json"):
+        assert line in messages
+    assert any(line.startswith("[3/4] Skipped diagram3.png: ") for line in messages)
+    assert not any("Finished in state" in line or "flow run" in line for line in messages)
+    flows, tasks = states(environment)
+    assert flows[-1] == ("Completed", "3 captioned, 1 skipped")
+    assert tasks == {"Completed": 4 + 3 + 3 + 3 + 1, "Skipped": 1}
+
+
+def test_a_directory_that_is_missing_is_one_line_and_exit_code_2(
+    folders: Settings, environment: dict[str, str]
+) -> None:
+    settings = folders.model_copy(update={"input_dir": folders.input_dir / "nowhere"})
+    run = subprocess.run(
+        command(settings), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert run.returncode == 2
+    (line,) = run.stderr.splitlines()
+    assert re.fullmatch(STAMP + r".*nowhere does not exist; .*--input-dir\.", line)
+    flows, tasks = states(environment)
+    assert flows[-1][0] == "Failed"
+    assert "nowhere does not exist" in flows[-1][1]
+    assert tasks == {"Failed": 1}
+
+
+def test_a_caption_that_fails_is_exit_code_1(
+    folders: Settings, environment: dict[str, str]
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    # a place for a video, and no video: the model cannot take this prompt
+    asked = command(folders, "--user-prompt=<|video_pad|>")
+    run = subprocess.run(
+        asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+    )
+    assert run.returncode == 1, run.stderr
+    assert "Traceback" not in run.stderr
+    assert " - ERROR - No caption for a.png: MLX failed: " in run.stderr
+    assert run.stderr.splitlines()[-1] == "0 captioned, 1 failed; summary.json says why."
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_is_finished(
+    folders: Settings, environment: dict[str, str], number: signal.Signals
+) -> None:
+    for index in range(1, 31):
+        draw_picture(folders.input_dir / f"p{index}.png")
+    with subprocess.Popen(
+        command(folders), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 200
+        while not (folders.output_dir / "p3.json").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1].startswith("Interrupted: ")
+    assert " - ERROR - " not in errors
+    summary = json.loads((folders.output_dir / "summary.json").read_bytes())
+    assert summary["state"] == "interrupted"
+    captions = json.loads((folders.output_dir / "captions.json").read_bytes())
+    assert 3 <= summary["counts"]["captioned"] == len(captions) < 30
+    flows, tasks = states(environment)
+    assert flows[-1][0] == "Cancelled"
+    assert not set(tasks) & {"Pending", "Running"}
