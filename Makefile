@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SEED ?= 1
+N ?= 500
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint constraints clean
+.PHONY: help run test lint evaluate bench constraints clean
 
 help: ## Show these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -22,6 +24,12 @@ lint: $(VENV)/.test ## ruff and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+evaluate: $(VENV)/.pictures ## How right the embedded model is on N pictures made from SEED
+	$(BIN)/python models/training/evaluate.py --seed $(SEED) --n $(N)
+
+bench: $(VENV)/.run ## Measure the flow against its peers (fifteen minutes; wants a quiet machine)
+	$(BIN)/python -m benchmarks.throughput
 
 constraints: $(VENV)/.test ## Resolve the newest allowed versions into constraints.txt
 	$(PIP) install uv
@@ -40,6 +48,10 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV), with what the tests need..."
 	@$(PIP) install --constraint constraints.txt --editable '.[test]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.pictures: pyproject.toml constraints.txt | $(BIN)/python
+	@$(PIP) install --constraint constraints.txt --editable '.[pictures]'
 	@touch $@ $(VENV)/.run
 
 $(BIN)/python:

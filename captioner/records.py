@@ -17,6 +17,7 @@ class Picture:
     caption_file: str  # the name of its caption file in the output directory
     number: int  # its place in the scan order, from 1
     total: int  # how many pictures the scan found
+    size: tuple[int, int] = (0, 0)  # width and height in pixels, once it was validated
 
     @property
     def label(self) -> str:

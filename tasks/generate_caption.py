@@ -1,6 +1,7 @@
 """GenerateCaption: one picture at a time on the MLX device, in order."""
 
 from functools import partial
+from logging import Logger, LoggerAdapter
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -10,7 +11,7 @@ from prefect.states import Cancelled
 from captioner.devices import device_of
 from captioner.errors import CaptionError, DeviceStopped
 from captioner.image_files import UnreadableImage
-from captioner.images import load_image
+from captioner.images import fitted, load_image
 from captioner.mlx_rows import Request
 from captioner.records import Caption, LoadedModel, Picture
 from captioner.settings import Settings
@@ -28,7 +29,6 @@ def generate_caption(
         CaptionError: this picture got no caption.
         DeviceError: the device has died.
     """
-    logger = get_run_logger()
     request = Request(
         settings.user_prompt,
         settings.system_prompt,
@@ -39,14 +39,19 @@ def generate_caption(
     try:
         generation = device_of(model).caption(
             turn,
-            partial(load_image, picture.path, settings.max_pixels),
-            request,
-            on_start=lambda: logger.info(
-                "[%d/%d] Processing %s...", picture.number, picture.total, picture.label
-            ),
+            open_image=partial(load_image, picture.path, settings.max_pixels),
+            request=request,
+            on_start=partial(_log_start, get_run_logger(), picture, settings.max_pixels),
         )
     except DeviceStopped as error:
         return Cancelled(message=str(error))
     except (CaptionError, UnreadableImage) as error:
         raise CaptionError(f"No caption for {picture.label}: {error}") from error
     return Caption(picture, settings.user_prompt, generation)
+
+
+def _log_start(logger: "Logger | LoggerAdapter[Logger]", picture: Picture, max_pixels: int) -> None:
+    logger.info("[%d/%d] Processing %s...", picture.number, picture.total, picture.label)
+    seen = fitted(picture.size, max_pixels)
+    if seen != picture.size:
+        logger.info("%s is scaled down from %d×%d to %d×%d", picture.label, *picture.size, *seen)

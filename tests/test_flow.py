@@ -153,6 +153,21 @@ def test_the_summary_says_what_happened(run_flow: RunFlow, folders: Settings) ->
     assert summary["peak_memory_bytes"] > summary["model"]["weight_bytes"]
 
 
+def test_a_large_picture_is_scaled_down_and_the_log_says_so(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    draw_picture(folders.input_dir / "large.jpg", size=(1600, 1200))
+    draw_picture(folders.input_dir / "small.jpg", size=(160, 120))
+    run = run_flow(folders.model_copy(update={"max_pixels": 40_000}))
+    scaled = [line for line in run.logs if "scaled down" in line]
+    assert scaled == ["large.jpg is scaled down from 1600×1200 to 230×173"]
+    summary = json.loads((folders.output_dir / "summary.json").read_bytes())
+    large, small = summary["captions"]
+    assert (large["image"], large["finish_reason"]) == ("large.jpg", "stop")
+    assert large["image_tokens"] == large["width"] * large["height"] // 32**2
+    assert small["generated_tokens"] > 0 < small["seconds"]
+
+
 def test_pictures_that_share_a_stem_keep_a_caption_each(
     run_flow: RunFlow, folders: Settings
 ) -> None:
