@@ -7,7 +7,7 @@ import ctypes.util
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -47,8 +47,8 @@ def openblas() -> str | None:
 
 
 def measured(threads: int | None = None, **more: str) -> dict[str, str]:
-    """The environment of a measured process, with `threads` of the BLAS; one for each core."""
-    number = str(threads or os.cpu_count() or 1)
+    """The environment of a measured process, with `threads` of the BLAS, or as many as usual."""
+    number = str(threads or blas_threads())
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CAPTION_")}
     library = openblas()
     return {
@@ -63,11 +63,18 @@ def measured(threads: int | None = None, **more: str) -> dict[str, str]:
     }
 
 
+def blas_threads() -> int:
+    """What OPENBLAS_NUM_THREADS says, for all systems alike; otherwise one for each core."""
+    return int(os.environ.get("OPENBLAS_NUM_THREADS") or os.cpu_count() or 1)
+
+
 def this_machine() -> Machine:
     """What this program runs on."""
     packages = {name: version(name) for name in ("mlx", "mlx-vlm", "prefect")}
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     blas = "Accelerate" if sys.platform == "darwin" else openblas() or "reference (slow)"
+    if openblas():
+        blas += f" with {blas_threads()} thread(s)"
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
@@ -77,11 +84,6 @@ def this_machine() -> Machine:
         python=platform.python_version(),
         packages=packages,
     )
-
-
-def as_json(machine: Machine) -> dict[str, object]:
-    """The machine as a JSON object."""
-    return asdict(machine)
 
 
 def _processor() -> str:

@@ -120,7 +120,7 @@ def _prefill_operations(network: Any, prepared: Prepared) -> float:
     text, vision = network.config.text_config, network.config.vision_config
     width = text.num_attention_heads * text.head_dim
     attention = text.num_hidden_layers * width * tokens**2
-    return total + 4.0 * (attention + vision.depth * vision.hidden_size * patches**2)
+    return float(total + 4.0 * (attention + vision.depth * vision.hidden_size * patches**2))
 
 
 def _best(work: Callable[[], object], times: int = 5) -> float:
@@ -154,7 +154,7 @@ def _matmul_rate(mx: Any) -> float:
     """Multiplications and additions in a second of a large float32 matrix product."""
     square = mx.ones((MATMUL_SIDE, MATMUL_SIDE))
     mx.eval(square)
-    return 2.0 * MATMUL_SIDE**3 / _best(lambda: mx.eval(square @ square))
+    return float(2.0 * MATMUL_SIDE**3 / _best(lambda: mx.eval(square @ square)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import ours, pictures
 from benchmarks.checkpoint import EMBEDDED
 from benchmarks.environment import ROOT, this_machine
-from benchmarks.processes import resident_bytes, stopped
+from benchmarks.processes import end_tidily, resident_bytes, stopped
 
 TOKENS = 2
 SAMPLED_EVERY = 100
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2_050, help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=1, help="default: %(default)s")
     options = parser.parse_args()
+    end_tidily()
     print(f"Machine: {this_machine().described()}")
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch) / "in"

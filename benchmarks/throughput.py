@@ -19,6 +19,7 @@ from typing import Any
 
 from benchmarks import checkpoint, cost, limits, ours, peers, pictures, report
 from benchmarks.environment import MISSING_OPENBLAS, RESULTS, ROOT, openblas, this_machine
+from benchmarks.processes import end_tidily
 
 CHECKPOINT = RESULTS / "checkpoint"
 BATCH_SIZE = 8
@@ -28,6 +29,7 @@ WARM_UP_PICTURES, WARM_UP_TOKENS = 2, 4
 def main() -> None:
     """Measure, print and write."""
     options = _options()
+    end_tidily()
     machine = this_machine()
     if sys.platform.startswith("linux") and not openblas():
         print(f"*** {MISSING_OPENBLAS} ***", file=sys.stderr)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from captioner.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.machine import memory_bytes
 from captioner.mlx_rows import BatchedRows, OneRow, Prepared, Request, Row, Rows
@@ -116,8 +117,14 @@ class MlxModel:
     def describe(self, row: Row) -> Generation:
         """The finished `row` as text and figures."""
         prepared = row.prepared
+        text = self._text(row)
+        flags = {
+            "truncated": row.finish_reason == "length",
+            "repetitive": row.loop is not None,
+            "empty": is_empty(text),
+        }
         return Generation(
-            text=self._tokenizer.decode(row.tokens, skip_special_tokens=True).strip(),
+            text=text,
             finish_reason=row.finish_reason,
             prompt_tokens=prepared.prompt_tokens,
             image_tokens=prepared.image_tokens,
@@ -126,6 +133,7 @@ class MlxModel:
             generated_tokens=len(row.tokens),
             prefill_seconds=row.prefilled - row.began,
             decode_seconds=row.done - row.prefilled,
+            flags=tuple(flag for flag, raised in flags.items() if raised),
         )
 
     def wired(self) -> AbstractContextManager[None]:
@@ -133,6 +141,17 @@ class MlxModel:
         from mlx_vlm.generate.common import generation_stream, wired_limit
 
         return wired_limit(self._model, [generation_stream])  # type: ignore[no-any-return]
+
+    def _text(self, row: Row) -> str:
+        """What the row says, without thinking and without what it repeats."""
+        if row.loop is None:
+            return without_thinking(self._decoded(row.tokens))
+        kept = self._decoded(row.tokens[: row.loop.kept])
+        longer = self._decoded(row.tokens[: row.loop.kept + row.loop.period])
+        return without_thinking(to_sentence_end(kept, longer))
+
+    def _decoded(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _described(self, arrays: dict[str, npt.NDArray[Any]], size: tuple[int, int]) -> Prepared:
         token_id = getattr(self._config, "image_token_id", None) or getattr(

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from captioner.repetition import Loop, LoopDetector
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -48,15 +50,23 @@ class Row:
     request: Request
     tokens: list[int] = field(default_factory=list)
     finish_reason: str = ""  # empty while it is being generated
+    loop: Loop | None = None  # the repetition that it was stuck in
+    detector: LoopDetector = field(default_factory=LoopDetector)
     began: float = field(default_factory=time.perf_counter)
     prefilled: float = 0.0
     done: float = 0.0
 
     def add(self, token: int, finish_reason: str | None) -> None:
-        """Take one more token; with a finish reason it is the last one."""
+        """Take one more token; the last one has a finish reason, or shows that it is stuck."""
         now = time.perf_counter()
         self.prefilled = self.prefilled or now
         self.tokens.append(token)
+        if finish_reason != "stop":
+            self.loop = self.detector.add(token)
+            if finish_reason == "length":
+                self.loop = self.loop or self.detector.cut()
+        if self.loop:
+            finish_reason = "loop"
         if finish_reason:
             self.finish_reason, self.done = finish_reason, now
 
@@ -174,9 +184,12 @@ class BatchedRows:
         finished: list[Row] = []
         _, responses = self._generator.next()
         for response in responses:
-            self._rows[response.uid].add(response.token, response.finish_reason)
-            if response.finish_reason:
+            row = self._rows[response.uid]
+            row.add(response.token, response.finish_reason)
+            if row.finish_reason:
                 finished.append(self._rows.pop(response.uid))
+                if not response.finish_reason:
+                    self._generator.remove(response.uid)
         return finished
 
 

@@ -65,7 +65,7 @@ class Generation:
     """What the device returned for one picture."""
 
     text: str
-    finish_reason: str  # "stop", or "length" when max_tokens cut it
+    finish_reason: str  # "stop", "length" when max_tokens cut it, "loop" when it was stuck
     prompt_tokens: int  # text and image tokens
     image_tokens: int
     width: int  # pixels of the picture as the model saw it
@@ -73,6 +73,7 @@ class Generation:
     generated_tokens: int
     prefill_seconds: float
     decode_seconds: float
+    flags: tuple[str, ...] = ()  # of "truncated", "repetitive" and "empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class Caption:
     picture: Picture
     prompt: str  # the user prompt
     generation: Generation
+    attempts: int = 1  # how often it was generated, with another sampling after a loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +106,20 @@ class Outcome:
     """What became of the pictures of one run. It holds no caption's text, so it stays small."""
 
     pictures: list[Picture]
-    captioned: list[tuple[Picture, Generation]] = field(default_factory=list)
+    captioned: list[Caption] = field(default_factory=list)  # without their texts
     skipped: list[Skipped] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     interrupted: bool = False
 
     def add(self, caption: Caption) -> None:
         """Note a caption that was saved."""
-        self.captioned.append((caption.picture, replace(caption.generation, text="")))
+        self.captioned.append(replace(caption, generation=replace(caption.generation, text="")))
 
     def counts(self) -> str:
         """For example `7 captioned, 1 skipped`."""
         parts = [f"{len(self.captioned)} captioned"]
+        if flagged := sum(1 for caption in self.captioned if caption.generation.flags):
+            parts[0] += f" ({flagged} flagged)"
         if self.skipped:
             parts.append(f"{len(self.skipped)} skipped")
         if self.failures:

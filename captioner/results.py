@@ -11,7 +11,6 @@ from captioner.errors import OutputError
 from captioner.records import (
     Caption,
     DeviceFigures,
-    Generation,
     LoadedModel,
     Outcome,
     Picture,
@@ -84,7 +83,7 @@ def summary(
     outcome: Outcome, settings: Settings, model: LoadedModel, device: DeviceFigures, times: Times
 ) -> dict[str, Any]:
     """The content of summary.json."""
-    done = [generation for _, generation in outcome.captioned]
+    done = [caption.generation for caption in outcome.captioned]
     prompt_tokens = sum(g.prompt_tokens for g in done)
     generated_tokens = sum(g.generated_tokens for g in done)
     prefill_seconds = sum(g.prefill_seconds for g in done)
@@ -95,6 +94,7 @@ def summary(
         "counts": {
             "found": len(outcome.pictures),
             "captioned": len(outcome.captioned),
+            "flagged": sum(1 for generation in done if generation.flags),
             "skipped": len(outcome.skipped),
             "failed": len(outcome.failures),
         },
@@ -127,21 +127,24 @@ def summary(
             "decode_per_second": _rate(generated_tokens - len(done), decode_seconds),
         },
         "peak_memory_bytes": device.peak_memory_bytes,
-        "captions": [_figures(picture, g) for picture, g in outcome.captioned],
+        "captions": [_figures(caption) for caption in outcome.captioned],
         "skipped": [{"image": s.picture.name, "reason": s.reason} for s in outcome.skipped],
         "failed": [{"image": f.picture.name, "reason": f.reason} for f in outcome.failures],
     }
 
 
-def _figures(picture: Picture, generation: Generation) -> dict[str, Any]:
+def _figures(caption: Caption) -> dict[str, Any]:
+    generation = caption.generation
     return {
-        "image": picture.name,
+        "image": caption.picture.name,
         "width": generation.width,
         "height": generation.height,
         "image_tokens": generation.image_tokens,
         "generated_tokens": generation.generated_tokens,
         "seconds": _rounded(generation.prefill_seconds + generation.decode_seconds),
         "finish_reason": generation.finish_reason,
+        "flags": list(generation.flags),
+        "attempts": caption.attempts,
     }
 
 

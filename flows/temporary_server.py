@@ -121,4 +121,9 @@ if __name__ == "__main__":
     os.environ["PREFECT__SERVER_EPHEMERAL"] = "1"
     os.environ["PREFECT__SERVER_FINAL"] = "1"
     os.environ.pop("PREFECT_LOGGING_CONFIG_PATH", None)
+    # task runs are recorded in batches: one by one they cost more than twice the processor time
+    recorder = "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER"
+    os.environ.setdefault(f"{recorder}_BATCH_SIZE", "64")
+    os.environ.setdefault(f"{recorder}_READ_BATCH_SIZE", "64")
+    os.environ.setdefault(f"{recorder}_FLUSH_INTERVAL", "1")
     _serve(int(sys.argv[1]))

@@ -35,3 +35,17 @@ def dequantise(source: Path, target: Path) -> Path:
     index = {"metadata": {}, "weight_map": dict.fromkeys(whole, WEIGHTS)}
     (target / "model.safetensors.index.json").write_text(json.dumps(index))
     return target
+
+
+def never_ending(source: Path, target: Path) -> Path:
+    """Copy the checkpoint in `source` to `target` with an end-of-text token that it never says."""
+    shutil.copytree(source, target)
+    unsaid = json.loads((target / "config.json").read_text())["video_token_id"]
+    for path in target.glob("*config*.json"):
+        config = json.loads(path.read_text())
+        for part in (config, config.get("text_config", {})):
+            part.update({"eos_token_id": unsaid} if "eos_token_id" in part else {})
+            part.update({"eos_token": "<|video_pad|>"} if "eos_token" in part else {})
+        path.write_text(json.dumps(config))
+    (target / "special_tokens_map.json").write_text('{"eos_token": "<|video_pad|>"}')
+    return target

@@ -20,7 +20,7 @@ from captioner.images import load_image
 from captioner.mlx_rows import Request
 from captioner.records import Generation
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
-from tests.float32 import dequantise
+from tests.float32 import dequantise, never_ending
 
 SIZES = [(192, 128), (300, 300), (128, 400), (640, 200), (90, 90), (256, 144), (500, 480)]
 GREEDY = Request("Describe the contents of this image.", None, 40, 0.0)
@@ -88,8 +88,26 @@ def test_captions_are_cut_at_max_tokens_and_say_so(pictures: list[Path]) -> None
         (cut,) = caption_all(on, pictures[:1], Request(GREEDY.user_prompt, None, 3, 0.0))
         turn_one = on.caption(1, lambda: load_image(pictures[0], 0), GREEDY, lambda: None)
     assert (cut.generated_tokens, cut.finish_reason) == (3, "length")
+    assert cut.flags == ("truncated",)
     assert turn_one.finish_reason == "stop"
     assert turn_one.text.startswith(cut.text)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_caption_that_is_stuck_is_stopped_and_trimmed(
+    tmp_path: Path, pictures: list[Path], batch_size: int
+) -> None:
+    endless = never_ending(CHECKPOINT, tmp_path / "endless")
+    with device(CHECKPOINT) as on:
+        usual = caption_all(on, pictures[:2])
+    with device(endless, batch_size) as on:
+        stuck = caption_all(on, pictures[:2], Request(GREEDY.user_prompt, None, 4_000, 0.0))
+    for ended, looped in zip(usual, stuck, strict=True):
+        assert ended.flags == ()
+        assert (looped.finish_reason, looped.flags) == ("loop", ("repetitive",))
+        assert looped.generated_tokens < 4_000
+        assert looped.text.startswith(ended.text)
+        assert len(looped.text.split()) < looped.generated_tokens / 2
 
 
 def test_the_figures_of_a_caption(pictures: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """The flow as Prefect runs it: every edge of the state diagram, on the real checkpoint."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from huggingface_hub import close_session
 from PIL import Image
 
 from captioner.settings import Settings
-from tests.conftest import CHECKPOINT, FlowRun, draw_picture
+from tests.conftest import CHECKPOINT, ROOT, FlowRun, draw_picture
+from tests.float32 import never_ending
 from tests.hub_server import INFO, HubServer, Status
 
 RunFlow = Callable[[Settings], FlowRun]
@@ -142,7 +144,13 @@ def test_the_summary_says_what_happened(run_flow: RunFlow, folders: Settings) ->
     run_flow(folders)
     summary = json.loads((folders.output_dir / "summary.json").read_bytes())
     assert summary["state"] == "complete"
-    assert summary["counts"] == {"found": 2, "captioned": 1, "skipped": 1, "failed": 0}
+    assert summary["counts"] == {
+        "found": 2,
+        "captioned": 1,
+        "flagged": 0,
+        "skipped": 1,
+        "failed": 0,
+    }
     assert summary["skipped"] == [{"image": "empty.png", "reason": "empty file"}]
     assert summary["model"]["directory"] == str(folders.model)
     assert summary["model"]["weight_bytes"] > 1_000_000
@@ -166,6 +174,24 @@ def test_a_large_picture_is_scaled_down_and_the_log_says_so(
     assert (large["image"], large["finish_reason"]) == ("large.jpg", "stop")
     assert large["image_tokens"] == large["width"] * large["height"] // 32**2
     assert small["generated_tokens"] > 0 < small["seconds"]
+
+
+def test_a_caption_that_stays_stuck_is_tried_three_times_and_flagged(
+    run_flow: RunFlow, folders: Settings, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "input" / "diagram03.png", folders.input_dir / "a.png")
+    endless = never_ending(CHECKPOINT, tmp_path / "endless")
+    run = run_flow(folders.model_copy(update={"model": endless, "max_tokens": 2_000}))
+    assert run.state.is_completed()
+    assert run.state.message == "1 captioned (1 flagged)"
+    assert run.task_runs["caption a.png"] == "Flagged"
+    assert run.task_runs["save a.png"] == "Completed"
+    assert "The caption of a.png is flagged: repetitive" in run.logs
+    summary = json.loads((folders.output_dir / "summary.json").read_bytes())
+    assert summary["counts"]["flagged"] == 1
+    (figures,) = summary["captions"]
+    assert (figures["flags"], figures["attempts"]) == (["repetitive"], 3)
+    assert list(entries(folders)[0]) == ["image", "prompt", "caption"]
 
 
 def test_pictures_that_share_a_stem_keep_a_caption_each(
