@@ -35,7 +35,11 @@ def require_mlx_vlm() -> None:
     Raises:
         CheckpointError: it is not installed.
     """
-    if importlib.util.find_spec("mlx_vlm") is None:
+    try:
+        found = importlib.util.find_spec("mlx_vlm") is not None
+    except (ImportError, ValueError):  # something hides or blocks it
+        found = False
+    if not found:
         raise CheckpointError(
             "mlx-vlm is not installed, and the multimodal checkpoints need its vision helpers: "
             "install it with `pip install mlx-vlm`."

@@ -26,7 +26,8 @@ DONE, SOME_FAILED, CANNOT_START, INTERRUPTED = 0, 1, 2, 130
 
 
 def begin() -> CommandLine:
-    """Read the flags, and choose how Prefect logs; it reads that when it is first imported."""
+    """Read the flags, and choose how Prefect logs and that it sends no usage data; it reads that
+    when it is first imported."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(INTERRUPTED))  # until there is a run to end
     command = parse_command_line()
@@ -35,6 +36,7 @@ def begin() -> CommandLine:
     if command.debug:
         os.environ[DEBUG_VARIABLE] = "1"
     os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(LOGGING_CONFIG))
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # nothing of a run leaves the machine
     return command
 
 

@@ -40,17 +40,20 @@ def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint
         CheckpointError: what was downloaded is no whole checkpoint, or does not fit into memory.
     """
     logger = get_run_logger()
-    logger.info(
-        "Model files not found at %s. Initiating download for %r.",
-        model_location(settings),
-        settings.repo_id,
-        extra={"plain": True},
-    )
+    attempt = task_run.run_count
+    if attempt == 1:
+        logger.info(
+            "Model files not found at %s. Initiating download for %r.",
+            model_location(settings),
+            settings.repo_id,
+            extra={"plain": True},
+        )
     try:
         download(settings.repo_id, missing)
     except DownloadInterrupted as error:
-        if task_run.run_count <= RETRIES:
-            logger.warning("%s Trying again (%d of %d).", error, task_run.run_count, RETRIES)
+        if attempt <= RETRIES:
+            reason, _, _ = str(error).partition(";")
+            logger.warning("%s. Trying again (%d of %d).", reason, attempt, RETRIES)
         raise
     checkpoint = find_checkpoint(settings)
     if isinstance(checkpoint, MissingCheckpoint):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -120,6 +121,19 @@ def test_a_missing_model_is_downloaded_after_two_failures_and_found_the_next_tim
     summary = json.loads((folders.output_dir / "summary.json").read_bytes())
     assert summary["model"]["repo_id"] == "someone/flowcharts"
     assert summary["model"]["revision"] == Path(summary["model"]["directory"]).name
+
+
+def test_without_mlx_vlm_the_run_ends_before_anything_is_downloaded(
+    run_flow: RunFlow, folders: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    monkeypatch.setitem(sys.modules, "mlx_vlm", None)
+    run = run_flow(folders.model_copy(update={"model": None, "repo_id": "someone/nothing"}))
+    assert run.state.is_failed()
+    assert run.state.message.startswith("mlx-vlm is not installed")
+    assert "pip install mlx-vlm" in run.state.message
+    assert run.task_runs["check_model"] == "Failed"
+    assert "download_model" not in run.task_runs
 
 
 def test_a_repository_that_does_not_exist_is_not_asked_for_again(
