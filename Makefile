@@ -28,7 +28,7 @@ lint: $(VENV)/.test ## ruff and mypy --strict
 evaluate: $(VENV)/.pictures ## How right the embedded model is on N pictures made from SEED
 	$(BIN)/python models/training/evaluate.py --seed $(SEED) --n $(N)
 
-bench: $(VENV)/.run ## Measure the flow against its peers (fifteen minutes; wants a quiet machine)
+bench: $(VENV)/.run ## Measure the flow against its peers (takes a while; wants a quiet machine)
 	$(BIN)/python -m benchmarks.throughput
 
 constraints: $(VENV)/.test ## Resolve the newest allowed versions into constraints.txt

@@ -1,7 +1,7 @@
 """ProcessImage: every picture through ValidateImage, GenerateCaption and SaveJSON.
 
 Work goes through in a window of two chunks: while the device captions one, the next is validated
-and queued. So the device starts at once and never waits, and memory does not grow with the folder.
+and queued. So the device starts at once, and no more than two chunks are on their way at a time.
 Knows the order of the three states, and nothing of what they do.
 """
 
