@@ -82,6 +82,18 @@ class Settings(BaseModel):
         title="Seed",
         description="With a temperature above 0: the same seed and picture give the same caption.",
     )
+    overwrite: bool = Field(
+        default=False,
+        title="Overwrite",
+        description="Caption every picture again, also where a caption is up to date or was "
+        "edited by hand.",
+    )
+    retry_flagged: bool = Field(
+        default=False,
+        title="Retry flagged captions",
+        description="Caption again what was flagged as truncated, repetitive or empty, "
+        "and nothing else.",
+    )
 
 
 DEFAULTS = Settings()

@@ -1,7 +1,8 @@
 """The state machine: caption every picture of a directory with a local MLX model.
 
-    CheckInputDir → ScanImages → CheckModel → (DownloadModel) → LoadModel
-        → for each picture: ValidateImage → GenerateCaption → SaveJSON
+    CheckInputDir → ScanImages → CheckCaptions
+        → CheckModel → (DownloadModel) → LoadModel
+        → for each picture that is not up to date: ValidateImage → GenerateCaption → SaveJSON
         → WriteSummary
 
 `python flows/caption_flow.py` runs it here; `prefect.yaml` deploys it.
@@ -14,7 +15,7 @@ if __name__ == "__main__":
     COMMAND = begin()
 
 import time
-from typing import cast
+from typing import TypeVar, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -25,16 +26,20 @@ from prefect.utilities.annotations import quote
 from captioner import devices
 from captioner.checkpoints import MissingCheckpoint
 from captioner.errors import CaptionerError
+from captioner.locking import locked
 from captioner.records import Outcome
 from captioner.settings import DEFAULTS, Settings
 from flows.plain_errors import plain_errors
 from flows.processing import MAX_WORKERS, process_images
+from tasks.check_captions import check_captions
 from tasks.check_input_dir import check_input_dir
 from tasks.check_model import check_model
 from tasks.download_model import download_model
 from tasks.load_model import load_model
 from tasks.scan_images import scan_images
 from tasks.write_summary import write_summary
+
+T = TypeVar("T")
 
 
 @flow(
@@ -54,16 +59,12 @@ def caption_flow(settings: Settings = DEFAULTS) -> State:
             pictures = scan_images(settings)
             if not pictures:
                 return Completed(message=f"No PNG, JPG or JPEG files in {settings.input_dir}")
-            checkpoint = check_model(settings)
-            if isinstance(checkpoint, MissingCheckpoint):
-                checkpoint = download_model(settings, checkpoint)
-            model = load_model(checkpoint, settings)
-            loaded = time.perf_counter()
-            outcome = Outcome(pictures)
-            with devices.released(model):
-                process_images(outcome, model, settings)
-                # quoted: Prefect would walk through every picture in it
-                write_summary(cast(Outcome, quote(outcome)), settings, model, began, loaded)
+            with locked(settings.output_dir):
+                outcome = Outcome(check_captions(whole(pictures), settings))
+                if outcome.plan.todo:
+                    caption_pictures(outcome, settings, began)
+                else:
+                    write_summary(whole(outcome), settings, None, began, began)
         except CaptionerError as error:
             return Failed(message=str(error), data=error)
     if outcome.interrupted:
@@ -71,6 +72,27 @@ def caption_flow(settings: Settings = DEFAULTS) -> State:
     if outcome.failures:
         return Failed(message=outcome.counts())
     return Completed(message=outcome.counts())
+
+
+def caption_pictures(outcome: Outcome, settings: Settings, began: float) -> None:
+    """The states from CheckModel on: only a run that has something to do gets here.
+
+    Raises:
+        CaptionerError: the run cannot go on.
+    """
+    checkpoint = check_model(settings)
+    if isinstance(checkpoint, MissingCheckpoint):
+        checkpoint = download_model(settings, checkpoint)
+    model = load_model(checkpoint, settings)
+    loaded = time.perf_counter()
+    with devices.released(model):
+        process_images(outcome, model, settings)
+        write_summary(whole(outcome), settings, model, began, loaded)
+
+
+def whole(argument: T) -> T:
+    """The argument as it is: Prefect would walk through every picture in it."""
+    return cast(T, quote(argument))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_every_picture_is_captioned_in_order_and_a_broken_one_is_skipped(
     assert run.task_runs == {
         "check_input_dir": "Completed",
         "scan_images": "Completed",
+        "check_captions": "Completed",
         "check_model": "Completed",
         "load_model": "Completed",
         "validate b1.jpeg": "Completed",
@@ -107,7 +108,7 @@ def test_a_missing_model_is_downloaded_after_two_failures_and_found_the_next_tim
         hub.fail(INFO, Status(500), times=2)
         first = run_flow(settings)
         asked = len(hub.requests)
-        second = run_flow(settings)
+        second = run_flow(settings.model_copy(update={"overwrite": True}))
         assert len(hub.requests) == asked
     close_session()
 
@@ -161,9 +162,14 @@ def test_the_summary_says_what_happened(run_flow: RunFlow, folders: Settings) ->
     assert summary["counts"] == {
         "found": 2,
         "captioned": 1,
+        "again": 0,
         "flagged": 0,
+        "up_to_date": 0,
+        "edited": 0,
+        "left": 0,
         "skipped": 1,
         "failed": 0,
+        "gone": 0,
     }
     assert summary["skipped"] == [{"image": "empty.png", "reason": "empty file"}]
     assert summary["model"]["directory"] == str(folders.model)
@@ -205,6 +211,8 @@ def test_a_caption_that_stays_stuck_is_tried_three_times_and_flagged(
     assert summary["counts"]["flagged"] == 1
     (figures,) = summary["captions"]
     assert (figures["flags"], figures["attempts"]) == (["repetitive"], 3)
+    made = json.loads((folders.output_dir / "provenance.jsonl").read_bytes())
+    assert (made["flags"], made["attempts"], made["finish_reason"]) == (["repetitive"], 3, "loop")
     assert list(entries(folders)[0]) == ["image", "prompt", "caption"]
 
 

@@ -72,7 +72,7 @@ def test_a_run_reads_like_the_readme(folders: Settings, environment: dict[str, s
     assert not any("Finished in state" in line or "flow run" in line for line in messages)
     flows, tasks = states(environment)
     assert flows[-1] == ("Completed", "3 captioned, 1 skipped")
-    assert tasks == {"Completed": 4 + 3 + 3 + 3 + 1, "Skipped": 1}
+    assert tasks == {"Completed": 5 + 3 + 3 + 3 + 1, "Skipped": 1}
 
 
 def test_a_directory_that_is_missing_is_one_line_and_exit_code_2(
