@@ -116,7 +116,8 @@ def record_touched(picture: Picture, source: Stamp, directory: Path) -> None:
     Raises:
         OutputError: it cannot be written; the file is as it was.
     """
-    _append(directory, "touched", picture.name, source)
+    # no fsync: when the line is lost, the bytes are read once more
+    _append(directory, "touched", picture.name, source, sync=False)
 
 
 def read_provenance(directory: Path) -> dict[str, Made]:
@@ -210,7 +211,9 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
     )
 
 
-def _append(directory: Path, result: str, image: str, source: Stamp, **more: Any) -> None:
+def _append(
+    directory: Path, result: str, image: str, source: Stamp, *, sync: bool = True, **more: Any
+) -> None:
     line = {
         "version": VERSION,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -231,7 +234,8 @@ def _append(directory: Path, result: str, image: str, source: Stamp, **more: Any
             try:
                 if file.write(data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             except BaseException:
                 file.truncate(end)
                 raise
