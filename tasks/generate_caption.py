@@ -57,7 +57,7 @@ def _caption(
     for attempt, temperature in enumerate(attempts, start=1):
         generation = device_of(model).caption(
             turn,
-            open_image=partial(load_image, picture.path, settings.max_pixels),
+            open_image=partial(load_image, picture.path, settings.max_pixels, settings.background),
             request=Request(
                 settings.user_prompt,
                 settings.system_prompt,
