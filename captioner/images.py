@@ -29,7 +29,6 @@ from captioner.records import printable
 
 MAX_FILE_PIXELS = 178_956_970  # where Pillow begins to speak of a decompression bomb
 MAX_ASPECT_RATIO = 200  # the processors of the Qwen-VL family refuse more
-BACKGROUND = (255, 255, 255)
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,9 +61,10 @@ def check_image(path: Path) -> tuple[int, int]:
     return (height, width) if orientation(parts.exif) >= 5 else (width, height)
 
 
-def load_image(path: Path, max_pixels: int) -> Image.Image:
-    """The first frame of a picture as sRGB, upright, on white, of `max_pixels` pixels at most.
+def load_image(path: Path, max_pixels: int, background: str = "white") -> Image.Image:
+    """The first frame of a picture as sRGB, upright, opaque, of `max_pixels` pixels at most.
 
+    What is transparent shows `background`, a colour as `PIL.ImageColor` understands it, in sRGB.
     Large JPEGs are decoded at a reduced scale, as libjpeg can. `max_pixels` 0 scales nothing.
     A damaged colour profile is ignored, with a warning in the log.
 
@@ -81,7 +81,7 @@ def load_image(path: Path, max_pixels: int) -> Image.Image:
         image = _direct(image, parts.depth)
         if image.size != size:
             image = image.resize(size, Image.Resampling.LANCZOS)  # transparency weighs in
-        image = _opaque(image, parts.profile, path.name)
+        image = _opaque(image, parts.profile, background, path.name)
         turn = UPRIGHT.get(orientation(parts.exif))
         return image if turn is None else image.transpose(turn)
 
@@ -159,7 +159,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, alpha))
 
 
-def _opaque(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+def _opaque(image: Image.Image, profile: bytes | None, background: str, name: str) -> Image.Image:
     """The picture as RGB in sRGB; what is see-through shows the background."""
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
@@ -169,7 +169,7 @@ def _opaque(image: Image.Image, profile: bytes | None, name: str) -> Image.Image
     image = image.convert("RGB")
     if alpha is None:
         return image
-    return Image.composite(image, Image.new("RGB", image.size, BACKGROUND), alpha)
+    return Image.composite(image, Image.new("RGB", image.size, background), alpha)
 
 
 def _in_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:

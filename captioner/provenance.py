@@ -32,6 +32,7 @@ RECIPE = {
     "user_prompt": "user prompt",
     "system_prompt": "system prompt",
     "max_pixels": "pixel cap",
+    "background": "background",
     "max_tokens": "token limit",
     "temperature": "temperature",
     "seed": "seed",

@@ -1,14 +1,28 @@
 """Every setting of a run, in one model: the flags of the command line, the environment variables
 and the parameters of the flow are all read from it. Knows nothing of where a value came from."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
+
+
+def _colour(value: str) -> str:
+    from PIL import ImageColor  # here, so that a wrong flag and --help answer at once
+
+    samples: tuple[int, ...] = ()
+    with suppress(ValueError):
+        samples = ImageColor.getrgb(value)
+    # Pillow takes rgb(300,0,0) too, and a fourth sample for what is see-through
+    if len(samples) != 3 or not all(0 <= sample <= 255 for sample in samples):
+        raise PydanticCustomError("colour", "Input should be a colour such as white or #1e90ff")
+    return value
 
 
 class Settings(BaseModel):
@@ -69,6 +83,12 @@ class Settings(BaseModel):
         title="Pixels at most",
         description="Larger pictures are scaled down to this many pixels first; "
         "0 leaves it to the model.",
+    )
+    background: Annotated[str, AfterValidator(_colour)] = Field(
+        default="white",
+        validate_default=False,  # Pillow need not be imported for it
+        title="Background",
+        description="The colour behind what is transparent in a picture: a name or #rrggbb.",
     )
     batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | Literal["auto"] = Field(
         default=1,

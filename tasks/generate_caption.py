@@ -89,7 +89,7 @@ class _Reader:
         Raises:
             UnreadableImage: it cannot be decoded any more, or is being written to.
         """
-        image = load_image(self._path, self._settings.max_pixels)
+        image = self._load()
         if self._validated and self._is(self._validated):
             self.source = self._validated
             return image
@@ -97,10 +97,13 @@ class _Reader:
             self.source = stamp_of(self._path)
         except OSError as error:
             raise UnreadableImage(f"cannot be read: {error.strerror}") from error
-        image = load_image(self._path, self._settings.max_pixels)
+        image = self._load()
         if not self._is(self.source):
             raise UnreadableImage("the file is being written to; run again when it is whole")
         return image
+
+    def _load(self) -> Image.Image:
+        return load_image(self._path, self._settings.max_pixels, self._settings.background)
 
     def _is(self, stamp: Stamp) -> bool:
         try:

@@ -309,6 +309,22 @@ def test_a_run_survives_every_odd_file(run_flow: RunFlow, folders: Settings) -> 
     assert "aspect ratio over 200" in reasons["thin.png"]
 
 
+def test_the_background_is_what_the_model_sees_behind_a_transparent_picture(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    """On navy the small model takes the shapes for blue ones."""
+    with Image.open(ROOT / "input" / "diagram05.png") as sample:
+        sample = sample.convert("RGBA")
+    sample.save(folders.input_dir / "transparent.png")
+    for colour in ("navy", "white"):
+        ground = Image.new("RGBA", sample.size, colour)
+        opaque = Image.alpha_composite(ground, sample).convert("RGB")
+        opaque.save(folders.input_dir / f"{colour}.png")
+    run_flow(folders.model_copy(update={"background": "navy"}))
+    captions = {entry["image"]: entry["caption"] for entry in entries(folders)}
+    assert captions["transparent.png"] == captions["navy.png"] != captions["white.png"]
+
+
 def test_names_that_mean_something_to_a_terminal_are_harmless(
     run_flow: RunFlow, folders: Settings
 ) -> None:

@@ -106,6 +106,7 @@ def no_caption(settings: Settings) -> Settings:
         (lambda s: changed(s, system_prompt="Be brief."), "system prompt changed"),
         (lambda s: changed(s, max_pixels=1000), "pixel cap changed"),
         (lambda s: changed(s, max_tokens=9, seed=4), "token limit, seed changed"),
+        (lambda s: changed(s, background="black"), "background changed"),
         (lambda s: changed(s, temperature=0.5), "temperature changed"),
         (lambda s: changed(s, overwrite=True), "--overwrite"),
         (lambda s: changed(s, batch_size=8), {}),
