@@ -26,7 +26,14 @@ from captioner import devices
 from captioner.checkpoints import MissingCheckpoint
 from captioner.errors import CaptionerError
 from captioner.records import Outcome
-from captioner.settings import DEFAULTS, Settings
+from captioner.settings import (
+    DecodingSettings,
+    DeviceSettings,
+    FolderSettings,
+    ModelSettings,
+    PromptSettings,
+    Settings,
+)
 from flows.plain_errors import plain_errors
 from flows.processing import MAX_WORKERS, process_images
 from tasks.check_input_dir import check_input_dir
@@ -41,12 +48,19 @@ from tasks.write_summary import write_summary
     name="caption-images",
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_WORKERS),  # type: ignore[arg-type]
 )
-def caption_flow(settings: Settings = DEFAULTS) -> State:
+def caption_flow(
+    folders: FolderSettings = FolderSettings(),
+    prompts: PromptSettings = PromptSettings(),
+    decoding: DecodingSettings = DecodingSettings(),
+    model: ModelSettings = ModelSettings(),
+    device: DeviceSettings = DeviceSettings(),
+) -> State:
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model.
 
     Completed when every readable picture has its caption, Failed when one has none or when the
     run cannot start, Cancelled when it was interrupted; the state's message says which.
     """
+    settings = Settings.of(folders, prompts, decoding, model, device)
     began = time.perf_counter()
     with plain_errors():
         try:
@@ -57,13 +71,13 @@ def caption_flow(settings: Settings = DEFAULTS) -> State:
             checkpoint = check_model(settings)
             if isinstance(checkpoint, MissingCheckpoint):
                 checkpoint = download_model(settings, checkpoint)
-            model = load_model(checkpoint, settings)
+            loaded_model = load_model(checkpoint, settings)
             loaded = time.perf_counter()
             outcome = Outcome(pictures)
-            with devices.released(model):
-                process_images(outcome, model, settings)
+            with devices.released(loaded_model):
+                process_images(outcome, loaded_model, settings)
                 # quoted: Prefect would walk through every picture in it
-                write_summary(cast(Outcome, quote(outcome)), settings, model, began, loaded)
+                write_summary(cast(Outcome, quote(outcome)), settings, loaded_model, began, loaded)
         except CaptionerError as error:
             return Failed(message=str(error), data=error)
     if outcome.interrupted:
