@@ -5,9 +5,9 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -67,13 +67,6 @@ class CommandLine(Settings, BaseSettings):
     )
 
     debug: bool = Field(default=False, description="Show tracebacks and Prefect's own log lines.")
-
-    @field_validator("input_dir", "output_dir", "model", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        if value == "":  # Path("") is the current directory, which nobody meant
-            raise ValueError("must not be empty")
-        return value
 
     @classmethod
     def settings_customise_sources(

@@ -1,16 +1,21 @@
-"""Every setting of a run, in one model: the flags of the command line, the environment variables
-and the parameters of the flow are all read from it. Knows nothing of where a value came from."""
+"""Every setting of a run, declared once: the flags of the command line, the environment variables
+and the parameters of the flow are all read from it. Knows nothing of where a value came from.
+
+The groups are the parts of the form in Prefect's UI; `Settings` is all of them, flat.
+"""
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
+NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
 
 
 def _colour(value: str) -> str:
@@ -25,21 +30,54 @@ def _colour(value: str) -> str:
     return value
 
 
-class Settings(BaseModel):
-    """The settings of one run."""
-
+class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("input_dir", "output_dir", "model", mode="before", check_fields=False)
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if value == "":  # Path("") is the current directory, which nobody meant
+            raise ValueError("must not be empty")
+        return value
+
+
+class FolderSettings(_Group):
+    """Where the pictures are, and where the captions go."""
 
     input_dir: Path = Field(
         default=Path("input"),
         title="Input directory",
         description="The directory whose PNG, JPG and JPEG files are captioned.",
+        json_schema_extra=NOT_EMPTY,
     )
     output_dir: Path = Field(
         default=Path("output"),
         title="Output directory",
         description="Where the caption files, captions.json and summary.json are written.",
+        json_schema_extra=NOT_EMPTY,
     )
+
+
+class AgainSettings(_Group):
+    """What is captioned once more, besides what is new or has changed."""
+
+    overwrite: bool = Field(
+        default=False,
+        title="Overwrite",
+        description="Caption every picture again, also where a caption is up to date or was "
+        "edited by hand.",
+    )
+    retry_flagged: bool = Field(
+        default=False,
+        title="Retry flagged captions",
+        description="Caption again what was flagged as truncated, repetitive or empty, "
+        "and nothing else.",
+    )
+
+
+class PromptSettings(_Group):
+    """What the model is asked."""
+
     user_prompt: str = Field(
         default=DEFAULT_USER_PROMPT,
         min_length=1,
@@ -51,6 +89,11 @@ class Settings(BaseModel):
         title="System prompt",
         description="The system role of the assistant. Left out when it is not given.",
     )
+
+
+class DecodingSettings(_Group):
+    """How a caption is generated."""
+
     max_tokens: int = Field(
         default=512,
         ge=1,
@@ -66,17 +109,34 @@ class Settings(BaseModel):
         title="Temperature",
         description="0 always takes the most likely token; higher values vary more.",
     )
+    seed: int = Field(
+        default=0,
+        ge=0,
+        title="Seed",
+        description="With a temperature above 0: the same seed and picture give the same caption.",
+    )
+
+
+class ModelSettings(_Group):
+    """Which model captions."""
+
     model: Path | None = Field(
         default=None,
         title="Model directory",
         description="A directory with the MLX weights, in place of the Hugging Face cache.",
+        json_schema_extra=NOT_EMPTY,
     )
     repo_id: str = Field(
         default=DEFAULT_REPO_ID,
         pattern=r"^\w[\w.-]{0,95}/\w[\w.-]{0,95}$",
         title="Hugging Face repository",
-        description="The repository that is downloaded when the model is missing.",
+        description="The repository (owner/name) that is downloaded when the model is missing.",
     )
+
+
+class DeviceSettings(_Group):
+    """How pictures go to the device."""
+
     max_pixels: int = Field(
         default=2_097_152,
         ge=0,
@@ -96,24 +156,35 @@ class Settings(BaseModel):
         description="How many pictures the device captions at a time; auto chooses by the memory "
         "that is free once the model is loaded.",
     )
-    seed: int = Field(
-        default=0,
-        ge=0,
-        title="Seed",
-        description="With a temperature above 0: the same seed and picture give the same caption.",
-    )
-    overwrite: bool = Field(
-        default=False,
-        title="Overwrite",
-        description="Caption every picture again, also where a caption is up to date or was "
-        "edited by hand.",
-    )
-    retry_flagged: bool = Field(
-        default=False,
-        title="Retry flagged captions",
-        description="Caption again what was flagged as truncated, repetitive or empty, "
-        "and nothing else.",
-    )
 
 
+# pydantic takes the fields of the last base first
+class Settings(
+    DeviceSettings, ModelSettings, DecodingSettings, PromptSettings, AgainSettings, FolderSettings
+):
+    """The settings of one run."""
+
+    @classmethod
+    def of(cls, *groups: BaseModel) -> Self:
+        """The settings that the groups hold together."""
+        return cls.model_validate({name: value for group in groups for name, value in group})
+
+    def grouped(self) -> dict[str, BaseModel]:
+        """The groups by the names that they have as parameters of the flow."""
+        return {
+            name: group.model_validate(
+                {field: getattr(self, field) for field in group.model_fields}
+            )
+            for name, group in GROUPS.items()
+        }
+
+
+GROUPS: dict[str, type[BaseModel]] = {
+    "folders": FolderSettings,
+    "again": AgainSettings,
+    "prompts": PromptSettings,
+    "decoding": DecodingSettings,
+    "model": ModelSettings,
+    "device": DeviceSettings,
+}
 DEFAULTS = Settings()

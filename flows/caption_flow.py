@@ -28,7 +28,15 @@ from captioner.checkpoints import MissingCheckpoint
 from captioner.errors import CaptionerError
 from captioner.locking import locked
 from captioner.records import Outcome
-from captioner.settings import DEFAULTS, Settings
+from captioner.settings import (
+    AgainSettings,
+    DecodingSettings,
+    DeviceSettings,
+    FolderSettings,
+    ModelSettings,
+    PromptSettings,
+    Settings,
+)
 from flows.plain_errors import plain_errors
 from flows.processing import MAX_WORKERS, process_images
 from tasks.check_captions import check_captions
@@ -46,12 +54,20 @@ T = TypeVar("T")
     name="caption-images",
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_WORKERS),  # type: ignore[arg-type]
 )
-def caption_flow(settings: Settings = DEFAULTS) -> State:
+def caption_flow(
+    folders: FolderSettings = FolderSettings(),
+    again: AgainSettings = AgainSettings(),
+    prompts: PromptSettings = PromptSettings(),
+    decoding: DecodingSettings = DecodingSettings(),
+    model: ModelSettings = ModelSettings(),
+    device: DeviceSettings = DeviceSettings(),
+) -> State:
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model.
 
     Completed when every readable picture has its caption, Failed when one has none or when the
     run cannot start, Cancelled when it was interrupted; the state's message says which.
     """
+    settings = Settings.of(folders, again, prompts, decoding, model, device)
     began = time.perf_counter()
     with plain_errors():
         try:

@@ -59,7 +59,7 @@ def run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
 
 def _run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
     with FinishedTaskRuns() as finished:
-        state = cast("State[Any]", flow(command.settings(), return_state=True))
+        state = cast("State[Any]", flow(**command.settings().grouped(), return_state=True))
     if flow_run_id := state.state_details.flow_run_id:
         wait_until_recorded(flow_run_id, len(finished.ids))
     if state.is_completed():

@@ -74,7 +74,7 @@ def run_flow(prefect_api: str) -> Callable[[Settings], FlowRun]:
 
     def run(settings: Settings) -> FlowRun:
         with FinishedTaskRuns() as finished:
-            state: Any = caption_flow(settings, return_state=True)
+            state: Any = caption_flow(**settings.grouped(), return_state=True)
         flow_run_id = state.state_details.flow_run_id
         assert wait_until_recorded(flow_run_id, len(finished.ids))
         query = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "limit": 200}

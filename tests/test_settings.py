@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from captioner.command_line import CommandLine, parse_command_line
-from captioner.settings import DEFAULTS, Settings
+from captioner.settings import DEFAULTS, GROUPS, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -269,6 +269,35 @@ def test_every_field_has_a_title_a_description_and_a_default_in_the_schema() -> 
     assert properties["max_tokens"]["minimum"] == 1
     assert (properties["temperature"]["minimum"], properties["temperature"]["maximum"]) == (0, 2)
     json.dumps(schema)
+
+
+def test_the_groups_hold_every_setting_once() -> None:
+    names = [name for group in GROUPS.values() for name in group.model_fields]
+    assert names == list(Settings.model_fields)
+    for group in GROUPS.values():
+        schema = group.model_json_schema()
+        assert schema["description"].endswith(".")
+        assert not schema["additionalProperties"]
+
+
+def test_settings_go_into_groups_and_come_back() -> None:
+    settings = Settings(
+        input_dir=Path("a b"), system_prompt="é", seed=3, model=Path("m"), batch_size="auto"
+    )
+    groups = settings.grouped()
+    assert Settings.of(*groups.values()) == settings
+    as_json = {name: group.model_dump(mode="json") for name, group in groups.items()}
+    assert as_json["folders"] == {"input_dir": "a b", "output_dir": "output"}
+    read = [GROUPS[name].model_validate(values) for name, values in as_json.items()]
+    assert Settings.of(*read) == settings
+    assert Settings.of() == Settings.of(*DEFAULTS.grouped().values()) == DEFAULTS
+
+
+@pytest.mark.parametrize("name", ["input_dir", "output_dir", "model"])
+def test_an_empty_path_is_refused_wherever_it_comes_from(name: str) -> None:
+    with pytest.raises(ValidationError, match="must not be empty"):
+        Settings.model_validate({name: ""})
+    assert Settings.model_json_schema()["properties"][name]["minLength"] == 1
 
 
 def test_settings_travel_as_json_and_cannot_be_changed() -> None:
