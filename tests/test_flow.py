@@ -1,5 +1,6 @@
 """The flow as Prefect runs it: every edge of the state diagram, on the real checkpoint."""
 
+import ctypes
 import json
 import shutil
 import sys
@@ -337,3 +338,31 @@ def test_names_that_mean_something_to_a_terminal_are_harmless(
     assert not any("\x1b" in line or "\n" in line for line in run.logs)
     assert "caption a\\nb.png" in run.task_runs
     assert "caption 100%s {x}.png" in run.task_runs
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_that_dies_ends_the_run_with_a_sentence(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    for number in range(1, 13):
+        draw_picture(folders.input_dir / f"p{number}.png")
+
+    def kill_the_device() -> None:
+        deadline = time.monotonic() + 120
+        while not (folders.output_dir / "p1.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        (thread,) = (thread for thread in threading.enumerate() if thread.name == "mlx-device")
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+        )
+
+    killer = threading.Thread(target=kill_the_device)
+    killer.start()
+    run = run_flow(folders)
+    killer.join()
+
+    assert run.state.is_failed()
+    assert run.state.message == "The MLX device has died; run again to go on where it stopped."
+    assert not set(run.task_runs.values()) & {"Pending", "Running"}
+    assert not any("Traceback" in line for line in run.logs)
+    assert (folders.output_dir / "p1.json").exists()
