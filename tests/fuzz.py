@@ -56,8 +56,14 @@ def end_of(path: Path, model: MlxModel) -> str:
         reason = str(error)
         assert reason.isprintable() and 0 < len(reason) <= LONGEST_REASON, repr(reason)
         return reason
-    # what validation lets through cannot be skipped any more
-    model.prepare(load_image(path, DEFAULTS.max_pixels), REQUEST)
+    except Exception as error:
+        error.add_note(f"with {path.name}")
+        raise
+    try:  # what validation lets through cannot be skipped any more
+        model.prepare(load_image(path, DEFAULTS.max_pixels), REQUEST)
+    except Exception as error:
+        error.add_note(f"with {path.name}, which is valid")
+        raise
     return ""
 
 

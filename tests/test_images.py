@@ -814,6 +814,21 @@ def test_a_wrong_checksum_of_the_pixels_is_noticed(tmp_path: Path) -> None:
     assert reason(path) == "damaged or unreadable: bad checksum of IDAT"
 
 
+@pytest.mark.parametrize("clear", [b"", chunk(b"tRNS", b"\0\x07")])
+def test_a_png_has_one_header_and_it_comes_first(clear: bytes, tmp_path: Path) -> None:
+    """Pillow takes the last one; the depth of a see-through grey was taken from the first."""
+    path = tmp_path / "a.png"
+    plain = png((WIDTH, HEIGHT), 8, 0, rows_of(gradient(1)), clear)
+    header = plain[8:33]
+    other = chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 0, 3, 0, 0, 0))
+    palette = chunk(b"PLTE", bytes(768))
+    for start in (other + header, other + palette + header, header + other, palette + header):
+        path.write_bytes(plain[:8] + start + plain[33:])
+        assert reason(path) == "damaged or unreadable: not one header at its beginning"
+    path.write_bytes(plain)
+    assert check_image(path) == (WIDTH, HEIGHT)
+
+
 def test_a_file_of_no_bytes(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg"):
         (tmp_path / name).write_bytes(b"")
