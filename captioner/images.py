@@ -7,6 +7,7 @@ models: how pixels become patches is the processor's business.
 import io
 import logging
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,10 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# Pictures are validated on many threads, each holding a whole one: up to 700 MB. Two keep ahead of
+# any device. (They are loaded one at a time, see `turnstile.py`.)
+_decoding = threading.BoundedSemaphore(2)
+
 logger = logging.getLogger(__name__)
 
 
@@ -49,7 +54,7 @@ def check_image(path: Path) -> tuple[int, int]:
     Raises:
         UnreadableImage: it is no whole PNG or JPEG, or its size or shape is absurd.
     """
-    with _reasons():
+    with _reasons(), _decoding:
         parts = image_parts(path)
         image = _opened(parts)
         width, height = image.size
@@ -113,7 +118,11 @@ def _reasons() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise UnreadableImage(f"cannot be read: {error.strerror}") from None
-        raise UnreadableImage(f"damaged or unreadable: {first_line(error)}") from None
+        reason = "damaged or unreadable"
+        # Pillow's own words; those that it has from Python are for programmers
+        if isinstance(error, (OSError, SyntaxError)) and error.__cause__ is None:
+            reason += f": {first_line(error)}"
+        raise UnreadableImage(reason) from None
 
 
 def _opened(parts: ImageParts) -> PngImageFile | JpegImageFile:
@@ -151,7 +160,11 @@ def _direct(image: Image.Image, depth: int) -> Image.Image:
 def _from_16_bits(image: Image.Image) -> Image.Image:
     # Pillow clips 16-bit greys at 255; a gradient has to stay a gradient
     samples = np.asarray(image)
-    grey = Image.fromarray((samples.astype(np.uint32) * 255 + 32_895 >> 16).astype(np.uint8))
+    wide = samples.astype(np.uint32)
+    wide *= 255  # in place: a picture may have 178 million samples
+    wide += 32_895
+    wide >>= 16
+    grey = Image.fromarray(wide.astype(np.uint8))
     clear = image.info.get("transparency")
     if clear is None:
         return grey

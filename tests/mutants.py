@@ -149,13 +149,14 @@ def absurd_number(content: bytes, numbers: random.Random) -> bytes:
 
 
 def recompressed(content: bytes, numbers: random.Random) -> bytes:
-    """A PNG's data with other rows in them, whose stream is sound."""
+    """A PNG's rows or colour profile with changes in them, in a stream that is sound."""
+    name = content[: content.index(b"\0") + 2] if content.startswith(b"ICC Profile\0") else b""
     try:
-        rows = zlib.decompress(content)
+        inside = zlib.decompress(content[len(name) :])
     except zlib.error:  # one of several chunks
         return with_bits_flipped(content, numbers)
     change = numbers.choice([with_bits_flipped, truncated, absurd_number])
-    return zlib.compress(change(rows, numbers) * numbers.choice([1, 1, 1, 50]))
+    return name + zlib.compress(change(inside, numbers) * numbers.choice([1, 1, 1, 50]))
 
 
 def rearranged(parts: Parts, others: Parts, numbers: random.Random) -> Parts:
@@ -175,7 +176,7 @@ def rearranged(parts: Parts, others: Parts, numbers: random.Random) -> Parts:
     if change == 3:
         return [*before, numbers.choice(others), part, *after]
     changes = [with_bits_flipped, truncated, absurd_number]
-    if kind == b"IDAT":
+    if kind in (b"IDAT", b"iCCP"):
         changes += [recompressed, recompressed]
     return [*before, (kind, numbers.choice(changes)(content, numbers)), *after]
 

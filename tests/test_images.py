@@ -22,6 +22,7 @@ from PIL import Image, ImageCms
 
 from captioner.image_files import UnreadableImage
 from captioner.images import check_image, fitted, load_image
+from tests.conftest import ROOT
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
 
@@ -813,6 +814,21 @@ def test_a_wrong_checksum_of_the_pixels_is_noticed(tmp_path: Path) -> None:
     assert reason(path) == "damaged or unreadable: bad checksum of IDAT"
 
 
+@pytest.mark.parametrize("clear", [b"", chunk(b"tRNS", b"\0\x07")])
+def test_a_png_has_one_header_and_it_comes_first(clear: bytes, tmp_path: Path) -> None:
+    """Pillow takes the last one; the depth of a see-through grey was taken from the first."""
+    path = tmp_path / "a.png"
+    plain = png((WIDTH, HEIGHT), 8, 0, rows_of(gradient(1)), clear)
+    header = plain[8:33]
+    other = chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 0, 3, 0, 0, 0))
+    palette = chunk(b"PLTE", bytes(768))
+    for start in (other + header, other + palette + header, header + other, palette + header):
+        path.write_bytes(plain[:8] + start + plain[33:])
+        assert reason(path) == "damaged or unreadable: not one header at its beginning"
+    path.write_bytes(plain)
+    assert check_image(path) == (WIDTH, HEIGHT)
+
+
 def test_a_file_of_no_bytes(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg"):
         (tmp_path / name).write_bytes(b"")
@@ -869,6 +885,14 @@ def test_hardly_a_file_at_all(content: bytes, tmp_path: Path) -> None:
     reason(path)
 
 
+def test_a_reason_is_in_no_programmers_words(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", noise())
+    data = path.read_bytes()
+    start = data.index(b"\xff\xc0")
+    path.write_bytes(data[:start] + b"\xff\xc0\0\x03\x08" + data[start + 19 :])
+    assert reason(path) == "damaged or unreadable"  # Pillow: unpack_from requires a buffer of ...
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "directory.png").mkdir()
     assert reason(tmp_path / "directory.png") == "not a regular file"
@@ -913,27 +937,68 @@ def test_a_bomb_is_refused_at_once_and_without_memory(tmp_path: Path) -> None:
         assert reason(tmp_path / name) == "more than 178,956,970 pixels"
     # in a process of its own, whose peak of memory and whose time are its own
     script = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from captioner.image_files import UnreadableImage
 from captioner.images import check_image, load_image
-before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+from tests.memory import peak_kilobytes
+before, began = peak_kilobytes(), time.process_time()
 for name in sys.argv[1:]:
     for attempt in (check_image, lambda path: load_image(path, 1000)):
         try:
             attempt(Path(name))
         except UnreadableImage:
             pass
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(peak - before if sys.platform == "linux" else (peak - before) // 1024)
+print(peak_kilobytes() - before)
 print(time.process_time() - began)
 """
     arguments = [sys.executable, "-W", "error", "-c", script, *(tmp_path / n for n in bombs)]
-    run = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run(
+        arguments, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     kilobytes, seconds = map(float, run.stdout.split())
     assert run.stderr == ""
     assert kilobytes < 20_000
     assert seconds < 1
+
+
+def kilobytes_for(script: str, *arguments: Path) -> float:
+    """How much more memory a process of its own takes for `script`."""
+    measured = f"""
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from captioner.images import check_image, load_image
+from tests.memory import peak_kilobytes
+before = peak_kilobytes()
+{script}
+print(peak_kilobytes() - before)
+"""
+    command = [sys.executable, "-W", "error", "-c", measured, *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert run.stderr == ""
+    return float(run.stdout)
+
+
+def test_many_large_pictures_at_once_take_the_memory_of_two(tmp_path: Path) -> None:
+    """Validation runs ahead on as many threads as there are pictures in a window."""
+    path = saved(tmp_path / "a.png", Image.new("L", (8_000, 8_000)), compress_level=1)
+    validate = "check_image(Path(sys.argv[1]))"
+    one = kilobytes_for(validate, path)
+    script = f"""
+with ThreadPoolExecutor(12) as threads:
+    list(threads.map(lambda _: {validate}, range(12)))
+"""
+    assert one > 60_000
+    assert kilobytes_for(script, path) < 2.5 * one
+
+
+def test_16_bits_of_a_large_picture_take_no_more_memory_than_colours(tmp_path: Path) -> None:
+    size = (4_000, 4_000)
+    grey = saved(tmp_path / "a.png", Image.new("I;16", size), compress_level=1)
+    colours = saved(tmp_path / "b.png", Image.new("RGBA", size), compress_level=1)
+    load = "load_image(Path(sys.argv[1]), 100_000)"
+    assert kilobytes_for(load, grey) < 1.1 * kilobytes_for(load, colours)
 
 
 def text_bomb(kind: bytes, size: int) -> bytes:
