@@ -69,7 +69,7 @@ def _schedule(flags: ServeFlags) -> "Schedule | None":
 
 
 def _serve(flags: ServeFlags, schedule: "Schedule | None") -> None:
-    from prefect.deployments.runner import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
 
     from flows.caption_flow import caption_flow
 
