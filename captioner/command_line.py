@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -45,12 +45,8 @@ EXPECTED = {
 }
 
 
-class CommandLine(Settings, BaseSettings):
-    """Caption every PNG, JPG and JPEG in a directory with a local MLX vision-language model.
-
-    Every flag can also be given as an environment variable, such as CAPTION_MAX_TOKENS for
-    --max-tokens. Flags go before variables.
-    """
+class Flags(Settings, BaseSettings):
+    """Every setting as a flag and as an environment variable."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -66,7 +62,9 @@ class CommandLine(Settings, BaseSettings):
         frozen=True,
     )
 
-    debug: bool = Field(default=False, description="Show tracebacks and Prefect's own log lines.")
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        cls.__doc__ = inspect.cleandoc(cls.__doc__ or "")  # as --help shows it
 
     @classmethod
     def settings_customise_sources(
@@ -82,27 +80,37 @@ class CommandLine(Settings, BaseSettings):
         return init_settings, variables
 
     def settings(self) -> Settings:
-        """The settings of the run, without what concerns the terminal alone."""
-        return Settings.model_validate(self.model_dump(exclude={"debug"}))
+        """The settings of the run, without what a command knows besides."""
+        return Settings.model_validate(self.model_dump(include=set(Settings.model_fields)))
 
 
-CommandLine.__doc__ = inspect.cleandoc(CommandLine.__doc__ or "")  # as --help shows it
+class CommandLine(Flags):
+    """Caption every PNG, JPG and JPEG in a directory with a local MLX vision-language model.
+
+    Every flag can also be given as an environment variable, such as CAPTION_MAX_TOKENS for
+    --max-tokens. Flags go before variables.
+    """
+
+    debug: bool = Field(default=False, description="Show tracebacks and Prefect's own log lines.")
 
 
-def parse_command_line() -> CommandLine:
-    """The settings that `sys.argv` and the environment ask for.
+F = TypeVar("F", bound=Flags)
+
+
+def parse_command_line(kind: type[F]) -> F:
+    """The values that `sys.argv` and the environment ask for.
 
     Exits with code 2 and one sentence for each bad value, 0 after `--help`.
     """
-    _warn_of_unknown_variables()
+    _warn_of_unknown_variables(kind)
     try:
-        return CommandLine()
+        return kind()
     except ValidationError as error:
         _refuse(error.errors())
 
 
-def _warn_of_unknown_variables() -> None:
-    known = {PREFIX + name.upper() for name in CommandLine.model_fields}
+def _warn_of_unknown_variables(kind: type[Flags]) -> None:
+    known = {PREFIX + name.upper() for name in kind.model_fields}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             print(f"{printable(name)} is no setting; --help lists them.", file=sys.stderr)

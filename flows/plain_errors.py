@@ -1,34 +1,44 @@
 """Inside a run, our own errors are logged as their sentence, without a traceback.
 
-Prefect logs a task's exception with its traceback, to the terminal and to the UI. For an error
-that a sentence can say, the traceback is noise; for all others it stays.
+Prefect logs a task's exception with its traceback, to the terminal and to the UI, and in the
+process of a deployment's run whatever kept the flow from completing. For what a sentence can say,
+the traceback is noise; for all else it stays.
 """
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prefect.exceptions import CancelledRun, FailedRun
+from prefect.runtime import deployment
+
 from captioner.errors import CaptionerError
 
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+SENTENCES = (CaptionerError, CancelledRun, FailedRun)
 
 
 def say_it_plainly(record: logging.LogRecord) -> bool:
     """A logging filter that reduces a record about one of our errors to its sentence."""
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, CaptionerError):
+    if isinstance(error, SENTENCES):
         record.msg, record.args, record.exc_info = str(error), (), None
     return True
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Filter the loggers of Prefect's runs while the block runs."""
+    """Filter the loggers of Prefect's runs while the block runs.
+
+    For the run of a deployment, which has a process to itself, also afterwards: its engine logs
+    the end when the flow has returned.
+    """
     loggers = [logging.getLogger(name) for name in RUN_LOGGERS]
     for logger in loggers:
         logger.addFilter(say_it_plainly)
     try:
         yield
     finally:
-        for logger in loggers:
-            logger.removeFilter(say_it_plainly)
+        if deployment.id is None:
+            for logger in loggers:
+                logger.removeFilter(say_it_plainly)

@@ -63,7 +63,11 @@ def _running(log: Path) -> Iterator[str]:
     ):
         try:
             url = f"http://{HOST}:{port}"
-            _wait_for_health(url, process, log)
+            if not wait_until_healthy(url, process):
+                raise ServerError(
+                    f"The temporary Prefect server did not start; {log} says why. "
+                    "Or start one with `prefect server start` and set PREFECT_API_URL."
+                )
             yield url
         finally:
             process.terminate()
@@ -73,7 +77,8 @@ def _running(log: Path) -> Iterator[str]:
                 process.kill()
 
 
-def _wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> bool:
+    """Whether the server that `process` starts at `url` answers before its time is up."""
     from urllib.error import URLError
     from urllib.request import urlopen
 
@@ -81,13 +86,10 @@ def _wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> N
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urlopen(f"{url}/api/health", timeout=5):
-                return
+                return True
         except (URLError, OSError):
             time.sleep(0.1)
-    raise ServerError(
-        f"The temporary Prefect server did not start; {log} says why. "
-        "Or start one with `prefect server start` and set PREFECT_API_URL."
-    )
+    return False
 
 
 def _free_port() -> int:

@@ -31,7 +31,7 @@ def begin() -> CommandLine:
     when it is first imported."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: os._exit(INTERRUPTED))  # until there is a run to end
-    command = parse_command_line()
+    command = parse_command_line(CommandLine)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if command.debug:

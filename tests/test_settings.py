@@ -44,7 +44,7 @@ Patch = pytest.MonkeyPatch
 
 def parse(monkeypatch: Patch, *arguments: str) -> CommandLine:
     monkeypatch.setattr(sys, "argv", ["caption_flow.py", *arguments])
-    return parse_command_line()
+    return parse_command_line(CommandLine)
 
 
 def refused(monkeypatch: Patch, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
