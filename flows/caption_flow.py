@@ -29,6 +29,7 @@ from captioner.records import Outcome
 from captioner.settings import DEFAULTS, Settings
 from flows.plain_errors import plain_errors
 from flows.processing import MAX_WORKERS, process_images
+from flows.run_page import captioning_progress, name_run
 from tasks.check_input_dir import check_input_dir
 from tasks.check_model import check_model
 from tasks.download_model import download_model
@@ -52,6 +53,7 @@ def caption_flow(settings: Settings = DEFAULTS) -> State:
         try:
             check_input_dir(settings)
             pictures = scan_images(settings)
+            name_run(settings, pictures)
             if not pictures:
                 return Completed(message=f"No PNG, JPG or JPEG files in {settings.input_dir}")
             checkpoint = check_model(settings)
@@ -61,7 +63,8 @@ def caption_flow(settings: Settings = DEFAULTS) -> State:
             loaded = time.perf_counter()
             outcome = Outcome(pictures)
             with devices.released(model):
-                process_images(outcome, model, settings)
+                with captioning_progress(outcome):
+                    process_images(outcome, model, settings)
                 # quoted: Prefect would walk through every picture in it
                 write_summary(cast(Outcome, quote(outcome)), settings, model, began, loaded)
         except CaptionerError as error:

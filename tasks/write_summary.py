@@ -9,6 +9,7 @@ from captioner.devices import device_of
 from captioner.records import LoadedModel, Outcome
 from captioner.results import Times, write_combined_files
 from captioner.settings import Settings
+from tasks.artifacts import publish_report
 
 
 @task(task_run_name="write_summary", cache_policy=NO_CACHE)
@@ -21,7 +22,8 @@ def write_summary(
         OutputError: one of them cannot be written.
     """
     times = Times(began, loaded, time.perf_counter())
-    write_combined_files(outcome, settings, model, device_of(model).figures(), times)
+    figures = device_of(model).figures()
+    write_combined_files(outcome, settings, model, figures, times)
     files = "caption file" if len(outcome.captioned) == 1 else "caption files"
     get_run_logger().info(
         "Wrote %d %s to %s",
@@ -30,3 +32,4 @@ def write_summary(
         settings.output_dir,
         extra={"plain": True},
     )
+    publish_report(outcome, settings, model, figures, times)
