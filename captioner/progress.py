@@ -29,10 +29,10 @@ class Received:
 
 
 def of_pictures(outcome: Outcome) -> Progress:
-    """For example 38.7 % and `12 of 31 pictures: 11 captioned, 1 skipped`."""
+    """For example 38.7 % and `12 of 31: 11 captioned, 1 skipped`."""
     done = len(outcome.captioned) + len(outcome.skipped) + len(outcome.failures)
     total = len(outcome.pictures)
-    return Progress(_percent(done, total), f"{done:,} of {total:,} pictures: {outcome.counts()}")
+    return Progress(_percent(done, total), f"{done:,} of {total:,}: {outcome.counts()}")
 
 
 def _percent(done: int, total: int) -> float:

@@ -18,17 +18,17 @@ from captioner.report import (
     SKIPPED,
     Row,
     rows,
-    run_name,
     words,
 )
 from captioner.results import Times
 from captioner.settings import Settings
-from captioner.thumbnails import thumbnail
+from captioner.thumbnails import SIDE, thumbnail
 
 FIRST_PICTURES = 12
 TROUBLED_PICTURES = 24  # of each kind: failed, skipped, flagged
 THUMBNAIL_CHARACTERS = 300_000  # of all of them; what comes later goes without
 WORDS_CHARACTERS = 600  # of a caption or a reason
+CELL = SIDE + 20  # pixels; a table would squeeze the thumbnails
 
 
 def page(
@@ -42,8 +42,7 @@ def page(
     thumbnails = _Thumbnails()
     every = rows(outcome)
     parts = [
-        f"<h2>{as_html(run_name(settings.input_dir, len(outcome.pictures)), NAME_CHARACTERS)}</h2>",
-        f"**{outcome.counts()}**" + (" (interrupted)" if outcome.interrupted else ""),
+        f"## {outcome.counts()}" + (", then interrupted" if outcome.interrupted else ""),
         _figures(outcome, model, device, times),
     ]
     for state in (FAILED, SKIPPED, FLAGGED):
@@ -51,7 +50,9 @@ def page(
         parts += _section(state, chosen, TROUBLED_PICTURES, settings, thumbnails)
     captioned = [row for row in every if row.state == CAPTIONED]
     parts += _section(CAPTIONED, captioned, FIRST_PICTURES, settings, thumbnails)
-    parts += ["### Settings", _pairs(settings.model_dump(mode="json").items())]
+    values = settings.model_dump(mode="json")
+    titles = {name: field.title or name for name, field in type(settings).model_fields.items()}
+    parts += ["### Settings", _pairs((titles[name], values[name]) for name in titles)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -84,7 +85,7 @@ def _section(
         name = as_html(row.picture.name, NAME_CHARACTERS)
         said = as_html(words(row, settings), WORDS_CHARACTERS)
         small = thumbnail_of(row.picture.path)
-        lines.append(f"<tr><td>{small}</td><td><b>{name}</b><br>{said}</td></tr>")
+        lines.append(f'<tr><td width="{CELL}"><b>{name}</b>{small}</td><td>{said}</td></tr>')
     lines.append("</table>")
     count = f"the first {limit} of {len(chosen):,}" if len(chosen) > limit else f"{len(chosen):,}"
     return [f"### {title}: {count}", "\n".join(lines)]
@@ -98,8 +99,8 @@ def _figures(
     pairs: list[tuple[str, object]] = [("Seconds in all", f"{times.now - times.began:,.1f}")]
     if model is not None:
         pairs += [
-            ("Model", model.checkpoint.repo_id or model.checkpoint.directory),
-            ("Revision", model.checkpoint.revision or "unknown"),
+            ("Model", model.checkpoint.repo_id or model.checkpoint.directory.name),
+            ("Revision", model.checkpoint.revision),
             ("Seconds for loading it", f"{model.seconds:,.1f}"),
         ]
     if outcome.captioned and captioning > 0:
