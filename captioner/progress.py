@@ -24,6 +24,8 @@ class Received:
 
     def progress(self) -> Progress:
         """For example 42.1 % and `14.0 GB of 33.3 GB`."""
+        if not self.total:
+            return Progress(0.0, "asking the Hub for its files")
         done = min(self.present + self.received, self.total)
         return Progress(_percent(done, self.total), f"{gigabytes(done)} of {gigabytes(self.total)}")
 

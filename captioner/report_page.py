@@ -41,15 +41,13 @@ def page(
     """The page as Markdown; less than half a megabyte."""
     thumbnails = _Thumbnails()
     every = rows(outcome)
-    parts = [
-        f"## {outcome.counts()}" + (", then interrupted" if outcome.interrupted else ""),
-        _figures(outcome, model, device, times),
-    ]
+    parts = [f"## {outcome.counts()}" + (", then interrupted" if outcome.interrupted else "")]
     for state in (FAILED, SKIPPED, FLAGGED):
         chosen = [row for row in every if row.state == state]
         parts += _section(state, chosen, TROUBLED_PICTURES, settings, thumbnails)
     captioned = [row for row in every if row.state == CAPTIONED]
     parts += _section(CAPTIONED, captioned, FIRST_PICTURES, settings, thumbnails)
+    parts += ["### Figures", _figures(outcome, model, device, times)]
     values = settings.model_dump(mode="json")
     titles = {name: field.title or name for name, field in type(settings).model_fields.items()}
     parts += ["### Settings", _pairs((titles[name], values[name]) for name in titles)]

@@ -1,7 +1,8 @@
 """Inside a run, our own errors are logged as their sentence, without a traceback.
 
 Prefect logs a task's exception with its traceback, to the terminal and to the UI. For an error
-that a sentence can say, the traceback is noise; for all others it stays.
+that a sentence can say, the traceback is noise; for all others it stays. It also logs every state
+that is not Completed as an error, which a skipped picture is not.
 """
 
 import logging
@@ -10,14 +11,18 @@ from contextlib import contextmanager
 
 from captioner.errors import CaptionerError
 
+SKIPPED = "Finished in state Skipped("
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 
 
 def say_it_plainly(record: logging.LogRecord) -> bool:
-    """A logging filter that reduces a record about one of our errors to its sentence."""
+    """A logging filter that reduces a record about one of our errors to its sentence, and one about
+    a skipped picture to what it is."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, CaptionerError):
         record.msg, record.args, record.exc_info = str(error), (), None
+    if record.levelno == logging.ERROR and record.getMessage().startswith(SKIPPED):
+        record.levelno, record.levelname = logging.INFO, "INFO"
     return True
 
 

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.client.schemas.objects import State, StateType
 
 from captioner.image_files import UnreadableImage
 from captioner.images import check_image
@@ -22,4 +21,10 @@ def validate_image(picture: Picture) -> Picture | State[Skipped]:
         get_run_logger().warning(
             "[%d/%d] Skipped %s: %s", picture.number, picture.total, picture.label, error
         )
-        return Completed(name="Skipped", message=str(error), data=Skipped(picture, str(error)))
+        # the UI chooses the colour by the type, and Completed would be as green as a caption
+        return State(
+            type=StateType.CANCELLED,
+            name="Skipped",
+            message=str(error),
+            data=Skipped(picture, str(error)),
+        )
