@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from playwright.sync_api import ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Page, Request, sync_playwright
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"  # git-ignored; CI keeps them
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
@@ -35,7 +35,7 @@ class Browser:
     def __init__(self, ui_url: str) -> None:
         self.base = ui_url
         self.asked: list[str] = []  # addresses that a page wanted from elsewhere, in vain
-        self.errors: list[str] = []  # of the page's own scripts, and what it logged as an error
+        self.errors: list[str] = []  # of scripts in the page
 
     def __enter__(self) -> Self:
         executable = next(filter(None, map(shutil.which, EXECUTABLES)), None)
@@ -49,7 +49,6 @@ class Browser:
         self.page.set_default_timeout(TIMEOUT_MS)
         self.page.on("request", self._ask)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._note)
         return self
 
     def __exit__(
@@ -78,7 +77,3 @@ class Browser:
     def _ask(self, request: Request) -> None:
         if not request.url.startswith((self.base, "data:", "blob:")):
             self.asked.append(request.url)
-
-    def _note(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
-            self.errors.append(message.text)
