@@ -75,7 +75,7 @@ def table(outcome: Outcome, settings: Settings) -> tuple[list[dict[str, object]]
     ]
     left_out = len(every) - len(chosen)
     if not left_out:
-        return entries, f"{outcome.counts()}."
+        return entries, outcome.counts()
     return entries, (
         f"{outcome.counts()}. {left_out:,} more pictures are left out here: those that failed, "
         "were skipped or flagged come first. captions.json has all captions."

@@ -212,7 +212,7 @@ def test_the_largest_table_and_page_stay_below_a_megabyte(folders: Settings) -> 
 def test_a_page_without_pictures_or_model_is_a_page(folders: Settings) -> None:
     text = page(Outcome([]), folders, None, None, NO_TIME)
     assert text.startswith("## 0 captioned\n")
-    assert table(Outcome([]), folders) == ([], "0 captioned.")
+    assert table(Outcome([]), folders) == ([], "0 captioned")
 
 
 @pytest.mark.parametrize(
