@@ -168,7 +168,8 @@ class Outcome:
             parts.append(f"{skipped} skipped")
         if self.failures:
             parts.append(f"{len(self.failures)} failed")
-        return ("" if self.plan.todo else "Nothing new: ") + ", ".join(parts)
+        nothing = [] if self.plan.todo else ["Nothing new"]
+        return ": ".join(nothing + ([", ".join(parts)] if parts else []))
 
 
 def printable(text: str) -> str:

@@ -39,6 +39,7 @@ from captioner.settings import (
 )
 from flows.plain_errors import plain_errors
 from flows.processing import MAX_WORKERS, process_images
+from flows.run_page import captioning_progress, name_run
 from tasks.check_captions import check_captions
 from tasks.check_input_dir import check_input_dir
 from tasks.check_model import check_model
@@ -73,6 +74,7 @@ def caption_flow(
         try:
             check_input_dir(settings)
             pictures = scan_images(settings)
+            name_run(settings, pictures)
             if not pictures:
                 return Completed(message=f"No PNG, JPG or JPEG files in {settings.input_dir}")
             with locked(settings.output_dir):
@@ -102,7 +104,8 @@ def caption_pictures(outcome: Outcome, settings: Settings, began: float) -> None
     model = load_model(checkpoint, settings)
     loaded = time.perf_counter()
     with devices.released(model):
-        process_images(outcome, model, settings)
+        with captioning_progress(outcome):
+            process_images(outcome, model, settings)
         write_summary(whole(outcome), settings, model, began, loaded)
 
 

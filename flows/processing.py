@@ -6,6 +6,7 @@ Knows the order of the three states, and nothing of what they do.
 """
 
 from itertools import count
+from typing import NoReturn
 
 from prefect import unmapped
 from prefect.client.schemas.objects import State
@@ -60,10 +61,16 @@ def _process_chunks(outcome: Outcome, model: LoadedModel, settings: Settings) ->
 
 
 def _validated(pictures: list[Picture], outcome: Outcome, settings: Settings) -> list[Picture]:
-    validating = validate_image.map(pictures, unmapped(settings))
-    checked = [future.result() for future in validating]
-    outcome.skipped += [result for result in checked if isinstance(result, Skipped)]
-    return [result for result in checked if isinstance(result, Picture)]
+    valid = []
+    for future in validate_image.map(pictures, unmapped(settings)):
+        result = future.result(raise_on_failure=False)  # a state Skipped is a kind of Cancelled
+        if isinstance(result, Skipped):
+            outcome.skipped.append(result)
+        elif isinstance(result, Picture):
+            valid.append(result)
+        else:
+            _give_up(result)
+    return valid
 
 
 def _save(
@@ -85,4 +92,8 @@ def _save(
         elif isinstance(result, CaptionError):
             outcome.failures.append(Failure(picture, str(result)))
         else:
-            raise result if isinstance(result, BaseException) else DeviceStopped(str(result))
+            _give_up(result)
+
+
+def _give_up(result: object) -> NoReturn:
+    raise result if isinstance(result, BaseException) else DeviceStopped(str(result))

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.client.schemas.objects import State, StateType
 
 from captioner.fingerprints import stamp_of
 from captioner.image_files import UnreadableImage
@@ -32,7 +31,8 @@ def validate_image(picture: Picture, settings: Settings) -> Picture | State[Skip
         "[%d/%d] Skipped %s: %s", picture.number, picture.total, picture.label, skipped.reason
     )
     record_skipped(skipped, settings.output_dir)
-    return Completed(name="Skipped", message=skipped.reason, data=skipped)
+    # the UI chooses the colour by the type, and Completed would be as green as a caption
+    return State(type=StateType.CANCELLED, name="Skipped", message=skipped.reason, data=skipped)
 
 
 def _stamp(picture: Picture) -> Stamp | None:

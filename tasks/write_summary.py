@@ -9,6 +9,7 @@ from captioner.devices import device_of
 from captioner.records import DeviceFigures, LoadedModel, Outcome
 from captioner.results import Times, write_combined_files
 from captioner.settings import Settings
+from tasks.artifacts import publish_report
 
 
 @task(task_run_name="write_summary", cache_policy=NO_CACHE)
@@ -25,15 +26,19 @@ def write_summary(
     times = Times(began, loaded, time.perf_counter())
     figures = device_of(model).figures() if model else DeviceFigures(0.0, 0.0, 0)
     write_combined_files(outcome, settings, model, figures, times)
+    _log(outcome, settings)
+    publish_report(outcome, settings, model, figures, times)
+
+
+def _log(outcome: Outcome, settings: Settings) -> None:
     logger = get_run_logger()
-    if model is None:
+    if not outcome.plan.todo:
         logger.info("%s", outcome.counts())
         return
-    files = "caption file" if len(outcome.captioned) == 1 else "caption files"
     logger.info(
         "Wrote %d %s to %s",
         len(outcome.captioned),
-        files,
+        "caption file" if len(outcome.captioned) == 1 else "caption files",
         settings.output_dir,
         extra={"plain": True},
     )
