@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -249,6 +250,20 @@ def test_the_largest_table_and_page_stay_below_a_megabyte(folders: Settings) -> 
     assert len(page(outcome, folders, None, None, NO_TIME).encode()) < 1_000_000
     rows, _ = table(outcome, folders)
     assert len(json.dumps(json.dumps(rows))) < 1_000_000
+
+
+def test_flags_are_shown_in_the_table_and_on_the_page(folders: Settings) -> None:
+    outcome = outcome_of([folders.input_dir / "a.png", folders.input_dir / "b.png"], folders, "so")
+    cut = replace(outcome.captioned[1].generation, flags=("truncated", "repetitive"))
+    outcome.captioned[1] = replace(outcome.captioned[1], generation=cut)
+    rows, _ = table(outcome, folders)
+    assert [(row["state"], row["caption"]) for row in rows] == [
+        ("Captioned", ["so"]),
+        ("Flagged", ["(truncated, repetitive) so"]),
+    ]
+    text = page(outcome, folders, None, None, NO_TIME)
+    assert text.startswith("## 2 captioned (1 flagged)")
+    assert "### Flagged: 1" in text and "<td>(truncated, repetitive) so</td>" in text
 
 
 def test_a_page_without_pictures_or_model_is_a_page(folders: Settings) -> None:
