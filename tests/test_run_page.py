@@ -4,8 +4,10 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from huggingface_hub import close_session
@@ -18,6 +20,7 @@ from prefect.client.schemas.filters import (
     ArtifactFilterKey,
 )
 from prefect.client.schemas.objects import Artifact, StateType
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from captioner.progress import Progress
 from captioner.records import Caption, Failure, Generation, Outcome, Picture, Plan, Skipped, Stamp
@@ -26,8 +29,10 @@ from captioner.report_page import page
 from captioner.results import Times, save_caption_file
 from captioner.settings import Settings
 from flows.caption_flow import caption_flow
+from flows.recording import send_what_is_queued
 from tasks.artifacts import moving_progress
 from tests.conftest import CHECKPOINT, FlowRun, draw_picture
+from tests.gate import Gate
 from tests.hub_server import HubServer, Status
 
 RunFlow = Callable[[Settings], FlowRun]
@@ -170,6 +175,44 @@ def test_progress_is_told_once_a_second_at_most_and_ends_where_it_is(prefect_api
     assert (artifact.data, artifact.description) == (measured[-1].percent, measured[-1].text)
 
 
+def test_progress_goes_on_when_a_server_that_was_gone_comes_back(
+    prefect_api: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    measured: list[Progress] = []
+
+    def measure() -> Progress:
+        measured.append(Progress(float(len(measured)), f"{len(measured)}"))
+        return measured[-1]
+
+    def wait_for_two_more() -> None:
+        wanted, deadline = len(measured) + 2, time.monotonic() + 60
+        while len(measured) < wanted and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    with Gate(urlsplit(prefect_api).port or 0) as gate:
+
+        @flow
+        def patient() -> str:
+            with moving_progress("patient", measure):
+                wait_for_two_more()
+                gate.shut()
+                wait_for_two_more()
+                gate.open()
+                wait_for_two_more()
+            return "done"
+
+        url = f"http://127.0.0.1:{gate.port}/api"
+        no_patience = {PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}
+        with temporary_settings(no_patience):
+            state: Any = patient(return_state=True)
+            send_what_is_queued()
+    assert state.is_completed()
+    (artifact,) = artifacts(state.state_details.flow_run_id)
+    assert (artifact.data, artifact.description) == (measured[-1].percent, measured[-1].text)
+    warnings = [record for record in caplog.records if "is not shown" in record.getMessage()]
+    assert len(warnings) == 1
+
+
 def test_artifacts_that_cannot_be_made_are_a_warning(prefect_api: str) -> None:
     def measure() -> Progress:
         return Progress(0.0, "none")
@@ -208,6 +251,20 @@ def test_the_largest_table_and_page_stay_below_a_megabyte(folders: Settings) -> 
     assert len(page(outcome, folders, None, None, NO_TIME).encode()) < 1_000_000
     rows, _ = table(outcome, folders)
     assert len(json.dumps(json.dumps(rows))) < 1_000_000
+
+
+def test_flags_are_shown_in_the_table_and_on_the_page(folders: Settings) -> None:
+    outcome = outcome_of([folders.input_dir / "a.png", folders.input_dir / "b.png"], folders, "so")
+    cut = replace(outcome.captioned[1].generation, flags=("truncated", "repetitive"))
+    outcome.captioned[1] = replace(outcome.captioned[1], generation=cut)
+    rows, _ = table(outcome, folders)
+    assert [(row["state"], row["caption"]) for row in rows] == [
+        ("Captioned", ["so"]),
+        ("Flagged", ["(truncated, repetitive) so"]),
+    ]
+    text = page(outcome, folders, None, None, NO_TIME)
+    assert text.startswith("## 2 captioned (1 flagged)")
+    assert "### Flagged: 1" in text and "<td>(truncated, repetitive) so</td>" in text
 
 
 def test_a_page_without_pictures_or_model_is_a_page(folders: Settings) -> None:
