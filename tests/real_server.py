@@ -1,0 +1,70 @@
+"""`prefect server start`, the server that a user starts, with its UI, on a free port."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from flows.temporary_server import HOST, START_SECONDS, _free_port
+
+
+@dataclass(frozen=True)
+class RealServer:
+    """A running server."""
+
+    api_url: str
+    log: Path
+
+    @property
+    def ui_url(self) -> str:
+        """The address of the UI, without a slash at its end."""
+        return self.api_url.removesuffix("/api")
+
+
+@contextmanager
+def real_server(home: Path, *flags: str) -> Iterator[RealServer]:
+    """A server over the database in `home`, for as long as the block runs."""
+    port = _free_port()
+    server = RealServer(f"http://{HOST}:{port}/api", home / f"server-{port}.log")
+    kept = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    environment = kept | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_UI_API_URL": server.api_url,  # or its pages would ask port 4200
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
+    with (
+        server.log.open("w") as log,
+        subprocess.Popen(
+            [*command, "--port", str(port), *flags],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            _wait(server, process)
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait(server: RealServer, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urlopen(f"{server.api_url}/health", timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    raise RuntimeError(f"prefect server start failed:\n{server.log.read_text()}")
