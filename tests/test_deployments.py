@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from captioner.settings import DEFAULTS, GROUPS, Settings
-from flows.deploying import deploy
 from flows.notify import notify
 from tests.browser import Browser
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
@@ -107,7 +106,9 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_API_PORT": str(port),
         "PYTHONPATH": os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")]),
+        # so that the tests need not wait for what is looked after once a minute
         "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
     }
     output = home / "output"
     with (
@@ -295,11 +296,12 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
     pictures = ui.pictures("tonight", 1)
     nightly = deployment(client, "nightly")
     (schedule,) = nightly.schedules
+    soon = datetime.now(UTC) + timedelta(seconds=15)
     client.update_deployment_schedule(
         nightly.id,
         schedule.id,
         active=True,
-        schedule=IntervalSchedule(interval=timedelta(seconds=15)),
+        schedule=IntervalSchedule(interval=timedelta(days=1), anchor_date=soon),
         parameters={
             "folders": {"input_dir": str(pictures), "output_dir": str(ui.project / "morning")},
             "model": {"model": str(CHECKPOINT)},
@@ -312,7 +314,8 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
         return next((run for run in runs if run.start_time), None)
 
     run = wait_for(first, lambda: client.read_flow_runs(deployment_filter=by_nightly))
-    deploy()  # and with it the hour is that of prefect.yaml again
+    again = ui.command("flows.deploying")
+    assert again.returncode == 0, again.stderr
     assert run.auto_scheduled
     assert ended(client, run.id).is_completed(), log_of(client, run.id)
     assert captions(ui.project / "morning").keys() == {"p1.json"}
