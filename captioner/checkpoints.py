@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import CheckpointError
+from captioner.fingerprints import checkpoint_fingerprint
 from captioner.records import Checkpoint, listed, printable
 from captioner.settings import Settings
 
@@ -71,9 +72,10 @@ def _examine(directory: Path, settings: Settings) -> Checkpoint | MissingCheckpo
     problems = inspect(directory)
     if not problems:
         refuse_code(directory)
-        # a snapshot directory of the Hub cache is named by its commit
-        repo_id, revision = (None, None) if settings.model else (settings.repo_id, directory.name)
-        return Checkpoint(directory, repo_id, revision, weight_bytes(directory))
+        repo_id = None if settings.model else settings.repo_id
+        return Checkpoint(
+            directory, repo_id, _revision(directory, settings), weight_bytes(directory)
+        )
     if settings.model and any(directory.iterdir()) and not _begun_by_a_download(directory):
         raise CheckpointError(
             f"The model in {shown} is not complete "
@@ -81,6 +83,25 @@ def _examine(directory: Path, settings: Settings) -> Checkpoint | MissingCheckpo
         )
     damaged = tuple(directory / problem.file for problem in problems if problem.damaged)
     return MissingCheckpoint(settings.model, tuple(map(str, problems)), damaged)
+
+
+def known_revision(settings: Settings) -> str | None:
+    """The revision of the checkpoint that the settings name; None when it is not here.
+
+    Looks at no more than that takes, so a run that has nothing to do needs no whole checkpoint.
+    """
+    try:
+        directory = settings.model.expanduser() if settings.model else _snapshot(settings.repo_id)
+        if directory is None or not (directory / "config.json").is_file():
+            return None
+        return _revision(directory, settings)
+    except OSError:
+        return None
+
+
+def _revision(directory: Path, settings: Settings) -> str:
+    # a snapshot directory of the Hub cache is named by its commit
+    return checkpoint_fingerprint(directory) if settings.model else directory.name
 
 
 def inspect(directory: Path) -> list[Problem]:

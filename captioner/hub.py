@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from captioner.checkpoints import MissingCheckpoint, storage
+from captioner.download_bars import counting_bar
 from captioner.errors import CaptionerError, DownloadError, DownloadInterrupted, first_line
 from captioner.machine import check_fits, gigabytes
+from captioner.progress import Received
 from captioner.records import listed, printable
 
 # Weights, configurations and tokenizers: nothing that could hold code, such as *.py or pickles.
@@ -28,10 +30,11 @@ TRANSIENT_STATUS = {408, 425, 429}
 logger = logging.getLogger(__name__)
 
 
-def download(repo_id: str, missing: MissingCheckpoint) -> Path:
+def download(repo_id: str, missing: MissingCheckpoint, received: Received | None = None) -> Path:
     """Download what is missing of `repo_id`; returns the directory of the snapshot.
 
-    Every file in it has the checksum that the Hub gives for it.
+    Every file in it has the checksum that the Hub gives for it. `received` counts the bytes while
+    they come in.
 
     Raises:
         DownloadInterrupted: a timeout, a broken connection or the server's own trouble.
@@ -40,6 +43,7 @@ def download(repo_id: str, missing: MissingCheckpoint) -> Path:
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
+    received = received or Received()
     try:
         _bound_waiting()
         info = HfApi().model_info(
@@ -52,7 +56,10 @@ def download(repo_id: str, missing: MissingCheckpoint) -> Path:
             # unless an attempt before this one has replaced it
             if path.name not in files or not _is_sound(path, files[path.name]):
                 _discard(path, missing.target)
-        _check_space(repo_id, list(files.values()), missing.target)
+        received.total = sum(file.size or 0 for file in files.values())
+        needed = _bytes_needed(repo_id, list(files.values()), missing.target)
+        received.present = received.total - needed
+        _check_space(repo_id, needed, missing.target)
         directory = Path(
             snapshot_download(
                 repo_id,
@@ -60,6 +67,7 @@ def download(repo_id: str, missing: MissingCheckpoint) -> Path:
                 allow_patterns=WANTED,
                 ignore_patterns=UNWANTED,
                 max_workers=AT_ONCE,
+                tqdm_class=counting_bar(received),
             )
         )
         _verify(repo_id, directory, files, missing.target)
@@ -177,21 +185,25 @@ def _limit(request: Any) -> None:
     }
 
 
-def _check_space(repo_id: str, files: list[Any], target: Path | None) -> None:
+def _bytes_needed(repo_id: str, files: list[Any], target: Path | None) -> int:
+    """How much of the files is still to be downloaded."""
+    if target:
+        present = [target.expanduser() / file.rfilename for file in files]
+    else:
+        blobs = storage(repo_id) / "blobs"
+        present = [blobs / (_checksum(file) or "unknown") for file in files]
+    return sum(
+        file.size or 0 for file, path in zip(files, present, strict=True) if not path.is_file()
+    )
+
+
+def _check_space(repo_id: str, needed: int, target: Path | None) -> None:
     """Refuse a download that the disk cannot hold, before hours are spent on it.
 
     Raises:
-        DownloadError: fewer bytes are free than are still to be downloaded.
+        DownloadError: fewer bytes are free than are needed.
     """
-    if target:
-        directory = target.expanduser()
-        present = [directory / file.rfilename for file in files]
-    else:
-        directory = storage(repo_id)
-        present = [directory / "blobs" / (_checksum(file) or "unknown") for file in files]
-    needed = sum(
-        file.size or 0 for file, path in zip(files, present, strict=True) if not path.is_file()
-    )
+    directory = target.expanduser() if target else storage(repo_id)
     existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     total, _, free = shutil.disk_usage(existing)
     if needed > free and total:  # some file systems tell nothing

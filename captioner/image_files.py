@@ -85,6 +85,8 @@ def _png_parts(data: bytes) -> ImageParts:
                 raise UnreadableImage("damaged or unreadable: the file is truncated")
             if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:]):
                 raise UnreadableImage(f"damaged or unreadable: bad checksum of {kind.decode()}")
+            if (kind == b"IHDR") != (len(kept) == 1):  # of two, Pillow would take the second
+                raise UnreadableImage("damaged or unreadable: not one header at its beginning")
             kept.append(chunk)
         elif kind == b"iCCP":
             profile = _inflated(bytes(chunk[8:-4]))

@@ -7,6 +7,7 @@ models: how pixels become patches is the processor's business.
 import io
 import logging
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,6 @@ from captioner.records import printable
 
 MAX_FILE_PIXELS = 178_956_970  # where Pillow begins to speak of a decompression bomb
 MAX_ASPECT_RATIO = 200  # the processors of the Qwen-VL family refuse more
-BACKGROUND = (255, 255, 255)
 
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,6 +41,10 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# Pictures are validated on many threads, each holding a whole one: up to 700 MB. Two keep ahead of
+# any device. (They are loaded one at a time, see `turnstile.py`.)
+_decoding = threading.BoundedSemaphore(2)
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +54,7 @@ def check_image(path: Path) -> tuple[int, int]:
     Raises:
         UnreadableImage: it is no whole PNG or JPEG, or its size or shape is absurd.
     """
-    with _reasons():
+    with _reasons(), _decoding:
         parts = image_parts(path)
         image = _opened(parts)
         width, height = image.size
@@ -62,9 +66,10 @@ def check_image(path: Path) -> tuple[int, int]:
     return (height, width) if orientation(parts.exif) >= 5 else (width, height)
 
 
-def load_image(path: Path, max_pixels: int) -> Image.Image:
-    """The first frame of a picture as sRGB, upright, on white, of `max_pixels` pixels at most.
+def load_image(path: Path, max_pixels: int, background: str = "white") -> Image.Image:
+    """The first frame of a picture as sRGB, upright, opaque, of `max_pixels` pixels at most.
 
+    What is transparent shows `background`, a colour as `PIL.ImageColor` understands it, in sRGB.
     Large JPEGs are decoded at a reduced scale, as libjpeg can. `max_pixels` 0 scales nothing.
     A damaged colour profile is ignored, with a warning in the log.
 
@@ -81,7 +86,7 @@ def load_image(path: Path, max_pixels: int) -> Image.Image:
         image = _direct(image, parts.depth)
         if image.size != size:
             image = image.resize(size, Image.Resampling.LANCZOS)  # transparency weighs in
-        image = _opaque(image, parts.profile, path.name)
+        image = _opaque(image, parts.profile, background, path.name)
         turn = UPRIGHT.get(orientation(parts.exif))
         return image if turn is None else image.transpose(turn)
 
@@ -113,7 +118,11 @@ def _reasons() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             raise UnreadableImage(f"cannot be read: {error.strerror}") from None
-        raise UnreadableImage(f"damaged or unreadable: {first_line(error)}") from None
+        reason = "damaged or unreadable"
+        # Pillow's own words; those that it has from Python are for programmers
+        if isinstance(error, (OSError, SyntaxError)) and error.__cause__ is None:
+            reason += f": {first_line(error)}"
+        raise UnreadableImage(reason) from None
 
 
 def _opened(parts: ImageParts) -> PngImageFile | JpegImageFile:
@@ -151,7 +160,11 @@ def _direct(image: Image.Image, depth: int) -> Image.Image:
 def _from_16_bits(image: Image.Image) -> Image.Image:
     # Pillow clips 16-bit greys at 255; a gradient has to stay a gradient
     samples = np.asarray(image)
-    grey = Image.fromarray((samples.astype(np.uint32) * 255 + 32_895 >> 16).astype(np.uint8))
+    wide = samples.astype(np.uint32)
+    wide *= 255  # in place: a picture may have 178 million samples
+    wide += 32_895
+    wide >>= 16
+    grey = Image.fromarray(wide.astype(np.uint8))
     clear = image.info.get("transparency")
     if clear is None:
         return grey
@@ -159,7 +172,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, alpha))
 
 
-def _opaque(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+def _opaque(image: Image.Image, profile: bytes | None, background: str, name: str) -> Image.Image:
     """The picture as RGB in sRGB; what is see-through shows the background."""
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     if alpha is not None:
@@ -169,7 +182,7 @@ def _opaque(image: Image.Image, profile: bytes | None, name: str) -> Image.Image
     image = image.convert("RGB")
     if alpha is None:
         return image
-    return Image.composite(image, Image.new("RGB", image.size, BACKGROUND), alpha)
+    return Image.composite(image, Image.new("RGB", image.size, background), alpha)
 
 
 def _in_srgb(image: Image.Image, profile: bytes, name: str) -> Image.Image:

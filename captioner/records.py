@@ -9,15 +9,26 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a file was when it was read."""
+
+    bytes: int
+    mtime_ns: int  # when it was last modified, in nanoseconds since 1970
+    sha256: str  # of all its bytes, in hexadecimal
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """An image file that the scan found."""
 
     path: Path  # where the file is
     name: str  # its file name, as `image` in the caption file
     caption_file: str  # the name of its caption file in the output directory
-    number: int  # its place in the scan order, from 1
-    total: int  # how many pictures the scan found
+    number: int  # its place among the pictures that are to be captioned, from 1
+    total: int  # how many these are
     size: tuple[int, int] = (0, 0)  # width and height in pixels, once it was validated
+    source: Stamp | None = None  # the file as it was validated
+    again: str = ""  # why it is captioned once more; empty when it never was
 
     @property
     def label(self) -> str:
@@ -34,6 +45,27 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """A picture that was captioned in an earlier run, and is not in the input directory now."""
+
+    image: str
+    caption_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has to do, and what it need not do."""
+
+    pictures: list[Picture]  # all that the scan found, in its order
+    todo: list[Picture] = field(default_factory=list)  # numbered among themselves
+    up_to_date: list[str] = field(default_factory=list)  # captioned already; also the edited
+    edited: list[str] = field(default_factory=list)  # whose caption a person wrote or changed
+    left: list[str] = field(default_factory=list)  # not what --retry-flagged asks for
+    skipped: list[Skipped] = field(default_factory=list)  # in an earlier run; the file is the same
+    gone: list[Gone] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """A picture that should have been captioned, and was not."""
 
@@ -47,7 +79,7 @@ class Checkpoint:
 
     directory: Path
     repo_id: str | None  # None when the directory was named with --model
-    revision: str | None  # the commit hash of the snapshot, when it is known
+    revision: str  # the commit hash of the snapshot, or a hash of the directory's files
     weight_bytes: int  # the size of all safetensors files
 
 
@@ -83,6 +115,7 @@ class Caption:
     picture: Picture
     prompt: str  # the user prompt
     generation: Generation
+    source: Stamp  # the file that it is the caption of
     attempts: int = 1  # how often it was generated, with another sampling after a loop
 
 
@@ -105,7 +138,7 @@ class DeviceFigures:
 class Outcome:
     """What became of the pictures of one run. It holds no caption's text, so it stays small."""
 
-    pictures: list[Picture]
+    plan: Plan
     captioned: list[Caption] = field(default_factory=list)  # without their texts
     skipped: list[Skipped] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -115,16 +148,28 @@ class Outcome:
         """Note a caption that was saved."""
         self.captioned.append(replace(caption, generation=replace(caption.generation, text="")))
 
+    @property
+    def all_skipped(self) -> list[Skipped]:
+        """The pictures that cannot be captioned, whether this run or an earlier one found out."""
+        return self.plan.skipped + self.skipped
+
     def counts(self) -> str:
-        """For example `7 captioned, 1 skipped`."""
-        parts = [f"{len(self.captioned)} captioned"]
+        """For example `7 captioned, 20 up to date, 1 skipped`; `Nothing new: ...` without work."""
+        parts = [f"{len(self.captioned)} captioned"] if self.plan.todo else []
         if flagged := sum(1 for caption in self.captioned if caption.generation.flags):
             parts[0] += f" ({flagged} flagged)"
-        if self.skipped:
-            parts.append(f"{len(self.skipped)} skipped")
+        if self.plan.up_to_date:
+            edited = len(set(self.plan.edited).intersection(self.plan.up_to_date))
+            note = f" ({edited} edited by hand)" if edited else ""
+            parts.append(f"{len(self.plan.up_to_date)} up to date{note}")
+        if self.plan.left:
+            parts.append(f"{len(self.plan.left)} left as they are")
+        if skipped := len(self.all_skipped):
+            parts.append(f"{skipped} skipped")
         if self.failures:
             parts.append(f"{len(self.failures)} failed")
-        return ", ".join(parts)
+        nothing = [] if self.plan.todo else ["Nothing new"]
+        return ": ".join(nothing + ([", ".join(parts)] if parts else []))
 
 
 def printable(text: str) -> str:

@@ -7,17 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from captioner.errors import OutputError
 from captioner.records import (
     Caption,
     DeviceFigures,
     LoadedModel,
     Outcome,
     Picture,
-    printable,
 )
 from captioner.settings import Settings
-from captioner.writing import write_json, write_json_list
+from captioner.writing import cannot_write, write_json, write_json_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +43,16 @@ def save_caption_file(caption: Caption, directory: Path) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         write_json(path, entry)
     except OSError as error:
-        raise OutputError(_cannot_write(path, error)) from error
+        raise cannot_write(path, error) from error
     return path
 
 
 def write_combined_files(
-    outcome: Outcome, settings: Settings, model: LoadedModel, device: DeviceFigures, times: Times
+    outcome: Outcome,
+    settings: Settings,
+    model: LoadedModel | None,
+    device: DeviceFigures,
+    times: Times,
 ) -> None:
     """Write captions.json from the caption files, in scan order, then summary.json, last of all.
 
@@ -61,11 +63,11 @@ def write_combined_files(
     path = directory / "captions.json"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_json_list(path, read_caption_files(outcome.pictures, directory))
+        write_json_list(path, read_caption_files(outcome.plan.pictures, directory))
         path = directory / "summary.json"
         write_json(path, summary(outcome, settings, model, device, times))
     except OSError as error:
-        raise OutputError(_cannot_write(path, error)) from error
+        raise cannot_write(path, error) from error
 
 
 def read_caption_files(pictures: Iterable[Picture], directory: Path) -> Iterator[dict[str, str]]:
@@ -80,9 +82,14 @@ def read_caption_files(pictures: Iterable[Picture], directory: Path) -> Iterator
 
 
 def summary(
-    outcome: Outcome, settings: Settings, model: LoadedModel, device: DeviceFigures, times: Times
+    outcome: Outcome,
+    settings: Settings,
+    model: LoadedModel | None,
+    device: DeviceFigures,
+    times: Times,
 ) -> dict[str, Any]:
-    """The content of summary.json."""
+    """The content of summary.json; there is no `model` when there was nothing to do."""
+    plan = outcome.plan
     done = [caption.generation for caption in outcome.captioned]
     prompt_tokens = sum(g.prompt_tokens for g in done)
     generated_tokens = sum(g.generated_tokens for g in done)
@@ -92,23 +99,22 @@ def summary(
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "state": "interrupted" if outcome.interrupted else "complete",
         "counts": {
-            "found": len(outcome.pictures),
+            "found": len(plan.pictures),
             "captioned": len(outcome.captioned),
+            "again": sum(1 for caption in outcome.captioned if caption.picture.again),
             "flagged": sum(1 for generation in done if generation.flags),
-            "skipped": len(outcome.skipped),
+            "up_to_date": len(plan.up_to_date),
+            "edited": len(plan.edited),
+            "left": len(plan.left),
+            "skipped": len(outcome.all_skipped),
             "failed": len(outcome.failures),
+            "gone": len(plan.gone),
         },
-        "model": {
-            "repo_id": model.checkpoint.repo_id,
-            "revision": model.checkpoint.revision,
-            "directory": str(model.checkpoint.directory),
-            "weight_bytes": model.checkpoint.weight_bytes,
-            "batch_size": model.batch_size,
-        },
+        "model": _about(model) if model else None,
         "settings": settings.model_dump(mode="json"),
         "seconds": {
             "total": _rounded(times.now - times.began),
-            "load": _rounded(model.seconds),
+            "load": _rounded(model.seconds if model else 0.0),
             "captioning": _rounded(times.now - times.loaded),
             "prefill": _rounded(prefill_seconds),
             "decode": _rounded(decode_seconds),
@@ -128,8 +134,20 @@ def summary(
         },
         "peak_memory_bytes": device.peak_memory_bytes,
         "captions": [_figures(caption) for caption in outcome.captioned],
-        "skipped": [{"image": s.picture.name, "reason": s.reason} for s in outcome.skipped],
+        "skipped": [{"image": s.picture.name, "reason": s.reason} for s in outcome.all_skipped],
         "failed": [{"image": f.picture.name, "reason": f.reason} for f in outcome.failures],
+        "edited": plan.edited,
+        "gone": [{"image": g.image, "caption_file": g.caption_file} for g in plan.gone],
+    }
+
+
+def _about(model: LoadedModel) -> dict[str, Any]:
+    return {
+        "repo_id": model.checkpoint.repo_id,
+        "revision": model.checkpoint.revision,
+        "directory": str(model.checkpoint.directory),
+        "weight_bytes": model.checkpoint.weight_bytes,
+        "batch_size": model.batch_size,
     }
 
 
@@ -145,6 +163,7 @@ def _figures(caption: Caption) -> dict[str, Any]:
         "finish_reason": generation.finish_reason,
         "flags": list(generation.flags),
         "attempts": caption.attempts,
+        "again": caption.picture.again or None,
     }
 
 
@@ -154,10 +173,3 @@ def _rounded(number: float | None) -> float | None:
 
 def _rate(tokens: int, seconds: float) -> float | None:
     return round(tokens / seconds, 2) if seconds > 0 else None
-
-
-def _cannot_write(path: Path, error: OSError) -> str:
-    return (
-        f"{printable(str(path))} cannot be written: {error.strerror or error}. "
-        "The captions saved so far are safe; mend that and run again."
-    )

@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from captioner.errors import InputError
@@ -110,25 +110,27 @@ def natural_key(name: str) -> tuple[object, ...]:
     return tuple(int(p) if i % 2 else p for i, p in enumerate(parts)), folded.suffix, name
 
 
-def caption_file_names(names: Sequence[str]) -> list[str]:
+def caption_file_names(names: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     """A distinct caption file name for each picture name, whatever the letter case or Unicode form.
 
-    `a.png` gets `a.json`. When that could be another picture's file (`a.png` beside `a.jpg`), or
-    is `captions.json` or `summary.json`, the picture keeps its suffix: `a.png.json`. A name that
-    is too long for the file system, or still not distinct, ends in a hash of the picture's name.
+    `a.png` gets `a.json`. When that could be another picture's file (`a.png` beside `a.jpg`), is
+    `captions.json` or `summary.json`, or is `taken`, the picture keeps its suffix: `a.png.json`. A
+    name that is too long for the file system, or still not distinct, ends in a hash of the
+    picture's name.
     """
     short = [Path(name).stem + ".json" for name in names]
     full = [name + ".json" for name in names]
-    claims = Counter(_folded(name) for name in RESERVED)
+    others = {_folded(name) for name in (*RESERVED, *taken)}
+    claims = Counter(others)
     for brief, long in zip(short, full, strict=True):
         claims.update({_folded(brief), _folded(long)})
     chosen = [
         brief if claims[_folded(brief)] == 1 else long
         for brief, long in zip(short, full, strict=True)
     ]
-    taken = Counter(map(_folded, chosen))
-    usable = [taken[_folded(f)] == 1 and len(os.fsencode(f)) <= MAX_NAME_BYTES for f in chosen]
-    used = {_folded(file) for file, good in zip(chosen, usable, strict=True) if good}
+    uses = Counter(map(_folded, chosen)) + Counter(others)
+    usable = [uses[_folded(f)] == 1 and len(os.fsencode(f)) <= MAX_NAME_BYTES for f in chosen]
+    used = {_folded(file) for file, good in zip(chosen, usable, strict=True) if good} | others
     return [
         file if good else _hashed(name, used)
         for name, file, good in zip(names, chosen, usable, strict=True)

@@ -4,16 +4,30 @@ and the parameters of the flow are all read from it. Knows nothing of where a va
 The groups are the parts of the form in Prefect's UI; `Settings` is all of them, flat.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
+
+
+def _colour(value: str) -> str:
+    from PIL import ImageColor  # here, so that a wrong flag and --help answer at once
+
+    samples: tuple[int, ...] = ()
+    with suppress(ValueError):
+        samples = ImageColor.getrgb(value)
+    # Pillow takes rgb(300,0,0) too, and a fourth sample for what is see-through
+    if len(samples) != 3 or not all(0 <= sample <= 255 for sample in samples):
+        raise PydanticCustomError("colour", "Input should be a colour such as white or #1e90ff")
+    return value
 
 
 class _Group(BaseModel):
@@ -41,6 +55,23 @@ class FolderSettings(_Group):
         title="Output directory",
         description="Where the caption files, captions.json and summary.json are written.",
         json_schema_extra=NOT_EMPTY,
+    )
+
+
+class AgainSettings(_Group):
+    """What is captioned once more, besides what is new or has changed."""
+
+    overwrite: bool = Field(
+        default=False,
+        title="Overwrite",
+        description="Caption every picture again, also where a caption is up to date or was "
+        "edited by hand.",
+    )
+    retry_flagged: bool = Field(
+        default=False,
+        title="Retry flagged captions",
+        description="Caption again what was flagged as truncated, repetitive or empty, "
+        "and nothing else.",
     )
 
 
@@ -104,7 +135,7 @@ class ModelSettings(_Group):
 
 
 class DeviceSettings(_Group):
-    """How much the device takes on at a time."""
+    """How pictures go to the device."""
 
     max_pixels: int = Field(
         default=2_097_152,
@@ -112,6 +143,12 @@ class DeviceSettings(_Group):
         title="Pixels at most",
         description="Larger pictures are scaled down to this many pixels first; "
         "0 leaves it to the model.",
+    )
+    background: Annotated[str, AfterValidator(_colour)] = Field(
+        default="white",
+        validate_default=False,  # Pillow need not be imported for it
+        title="Background",
+        description="The colour behind what is transparent in a picture: a name or #rrggbb.",
     )
     batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | Literal["auto"] = Field(
         default=1,
@@ -122,7 +159,9 @@ class DeviceSettings(_Group):
 
 
 # pydantic takes the fields of the last base first
-class Settings(DeviceSettings, ModelSettings, DecodingSettings, PromptSettings, FolderSettings):
+class Settings(
+    DeviceSettings, ModelSettings, DecodingSettings, PromptSettings, AgainSettings, FolderSettings
+):
     """The settings of one run."""
 
     @classmethod
@@ -142,6 +181,7 @@ class Settings(DeviceSettings, ModelSettings, DecodingSettings, PromptSettings, 
 
 GROUPS: dict[str, type[BaseModel]] = {
     "folders": FolderSettings,
+    "again": AgainSettings,
     "prompts": PromptSettings,
     "decoding": DecodingSettings,
     "model": ModelSettings,

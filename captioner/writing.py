@@ -2,11 +2,17 @@
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from captioner.errors import OutputError
+from captioner.records import printable
+
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -37,10 +43,25 @@ def write_json_list(path: Path, values: Iterable[Any]) -> int:
     return count
 
 
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """What to raise when `path` could not be written."""
+    return OutputError(
+        f"{printable(str(path))} cannot be written: {error.strerror or error}. "
+        "The captions saved so far are safe; mend that and run again."
+    )
+
+
+def remove_temporary_files(directory: Path) -> None:
+    """Remove what a run that was killed left half written; nobody else may be writing there."""
+    for entry in os.scandir(directory):
+        if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            Path(entry.path).unlink(missing_ok=True)
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[str]]:
     """A temporary file beside `path` that becomes `path` when the block ends well."""
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # TEMPORARY knows it
     try:
         # backslashreplace: a file name that is not UTF-8 becomes the JSON escape of its bytes
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:

@@ -1,7 +1,8 @@
 """The state machine: caption every picture of a directory with a local MLX model.
 
-    CheckInputDir → ScanImages → CheckModel → (DownloadModel) → LoadModel
-        → for each picture: ValidateImage → GenerateCaption → SaveJSON
+    CheckInputDir → ScanImages → CheckCaptions
+        → CheckModel → (DownloadModel) → LoadModel
+        → for each picture that is not up to date: ValidateImage → GenerateCaption → SaveJSON
         → WriteSummary
 
 `python flows/caption_flow.py` runs it here; `prefect.yaml` deploys it.
@@ -14,7 +15,7 @@ if __name__ == "__main__":
     COMMAND = begin()
 
 import time
-from typing import cast
+from typing import TypeVar, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -25,8 +26,10 @@ from prefect.utilities.annotations import quote
 from captioner import devices
 from captioner.checkpoints import MissingCheckpoint
 from captioner.errors import CaptionerError
+from captioner.locking import locked
 from captioner.records import Outcome
 from captioner.settings import (
+    AgainSettings,
     DecodingSettings,
     DeviceSettings,
     FolderSettings,
@@ -36,12 +39,16 @@ from captioner.settings import (
 )
 from flows.plain_errors import plain_errors
 from flows.processing import MAX_WORKERS, process_images
+from flows.run_page import captioning_progress, name_run
+from tasks.check_captions import check_captions
 from tasks.check_input_dir import check_input_dir
 from tasks.check_model import check_model
 from tasks.download_model import download_model
 from tasks.load_model import load_model
 from tasks.scan_images import scan_images
 from tasks.write_summary import write_summary
+
+T = TypeVar("T")
 
 
 @flow(
@@ -50,6 +57,7 @@ from tasks.write_summary import write_summary
 )
 def caption_flow(
     folders: FolderSettings = FolderSettings(),
+    again: AgainSettings = AgainSettings(),
     prompts: PromptSettings = PromptSettings(),
     decoding: DecodingSettings = DecodingSettings(),
     model: ModelSettings = ModelSettings(),
@@ -60,24 +68,21 @@ def caption_flow(
     Completed when every readable picture has its caption, Failed when one has none or when the
     run cannot start, Cancelled when it was interrupted; the state's message says which.
     """
-    settings = Settings.of(folders, prompts, decoding, model, device)
+    settings = Settings.of(folders, again, prompts, decoding, model, device)
     began = time.perf_counter()
     with plain_errors():
         try:
             check_input_dir(settings)
             pictures = scan_images(settings)
+            name_run(settings, pictures)
             if not pictures:
                 return Completed(message=f"No PNG, JPG or JPEG files in {settings.input_dir}")
-            checkpoint = check_model(settings)
-            if isinstance(checkpoint, MissingCheckpoint):
-                checkpoint = download_model(settings, checkpoint)
-            loaded_model = load_model(checkpoint, settings)
-            loaded = time.perf_counter()
-            outcome = Outcome(pictures)
-            with devices.released(loaded_model):
-                process_images(outcome, loaded_model, settings)
-                # quoted: Prefect would walk through every picture in it
-                write_summary(cast(Outcome, quote(outcome)), settings, loaded_model, began, loaded)
+            with locked(settings.output_dir):
+                outcome = Outcome(check_captions(whole(pictures), settings))
+                if outcome.plan.todo:
+                    caption_pictures(outcome, settings, began)
+                else:
+                    write_summary(whole(outcome), settings, None, began, began)
         except CaptionerError as error:
             return Failed(message=str(error), data=error)
     if outcome.interrupted:
@@ -85,6 +90,28 @@ def caption_flow(
     if outcome.failures:
         return Failed(message=outcome.counts())
     return Completed(message=outcome.counts())
+
+
+def caption_pictures(outcome: Outcome, settings: Settings, began: float) -> None:
+    """The states from CheckModel on: only a run that has something to do gets here.
+
+    Raises:
+        CaptionerError: the run cannot go on.
+    """
+    checkpoint = check_model(settings)
+    if isinstance(checkpoint, MissingCheckpoint):
+        checkpoint = download_model(settings, checkpoint)
+    model = load_model(checkpoint, settings)
+    loaded = time.perf_counter()
+    with devices.released(model):
+        with captioning_progress(outcome):
+            process_images(outcome, model, settings)
+        write_summary(whole(outcome), settings, model, began, loaded)
+
+
+def whole(argument: T) -> T:
+    """The argument as it is: Prefect would walk through every picture in it."""
+    return cast(T, quote(argument))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Knows the order of the three states, and nothing of what they do.
 """
 
 from itertools import count
+from typing import NoReturn
 
 from prefect import unmapped
 from prefect.client.schemas.objects import State
@@ -29,7 +30,7 @@ Captioning = dict[PrefectFuture[Caption | State[Caption]], Picture]
 
 
 def process_images(outcome: Outcome, model: LoadedModel, settings: Settings) -> None:
-    """Caption all pictures of `outcome`, and note in it what became of each.
+    """Caption what `outcome` has to do, and note in it what became of each.
 
     An interrupt (Ctrl-C, SIGTERM) gives up the picture on the device; what is finished is kept.
 
@@ -48,30 +49,40 @@ def _process_chunks(outcome: Outcome, model: LoadedModel, settings: Settings) ->
     turns = count()
     size = max(CHUNK_SIZE, model.batch_size)
     captioning: Captioning = {}
-    for start in range(0, len(outcome.pictures), size):
-        valid = _validated(outcome.pictures[start : start + size], outcome)
+    todo = outcome.plan.todo
+    for start in range(0, len(todo), size):
+        valid = _validated(todo[start : start + size], outcome, settings)
         captions = generate_caption.map(
             valid, [next(turns) for _ in valid], unmapped(model), unmapped(settings)
         )
         captioning.update(zip(captions, valid, strict=True))
-        _save(captioning, size, outcome, settings)
-    _save(captioning, 0, outcome, settings)
+        _save(captioning, size, outcome, model, settings)
+    _save(captioning, 0, outcome, model, settings)
 
 
-def _validated(pictures: list[Picture], outcome: Outcome) -> list[Picture]:
-    checked = [future.result() for future in validate_image.map(pictures)]
-    outcome.skipped += [result for result in checked if isinstance(result, Skipped)]
-    return [result for result in checked if isinstance(result, Picture)]
+def _validated(pictures: list[Picture], outcome: Outcome, settings: Settings) -> list[Picture]:
+    valid = []
+    for future in validate_image.map(pictures, unmapped(settings)):
+        result = future.result(raise_on_failure=False)  # a state Skipped is a kind of Cancelled
+        if isinstance(result, Skipped):
+            outcome.skipped.append(result)
+        elif isinstance(result, Picture):
+            valid.append(result)
+        else:
+            _give_up(result)
+    return valid
 
 
-def _save(captioning: Captioning, leave: int, outcome: Outcome, settings: Settings) -> None:
+def _save(
+    captioning: Captioning, leave: int, outcome: Outcome, model: LoadedModel, settings: Settings
+) -> None:
     """Save each caption as soon as it is made, until only `leave` of them are being made."""
     while len(captioning) > leave:
         future = next(as_completed(list(captioning)))
         picture = captioning.pop(future)
         result = future.result(raise_on_failure=False)
         if isinstance(result, Caption):
-            saving = save_caption.submit(result, settings)
+            saving = save_caption.submit(result, model, settings)
             outcome.add(result)
             try:
                 saving.result()
@@ -81,4 +92,8 @@ def _save(captioning: Captioning, leave: int, outcome: Outcome, settings: Settin
         elif isinstance(result, CaptionError):
             outcome.failures.append(Failure(picture, str(result)))
         else:
-            raise result if isinstance(result, BaseException) else DeviceStopped(str(result))
+            _give_up(result)
+
+
+def _give_up(result: object) -> NoReturn:
+    raise result if isinstance(result, BaseException) else DeviceStopped(str(result))

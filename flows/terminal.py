@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from captioner.command_line import CommandLine, parse_command_line
+from flows.lost_server import Remembered, SaidOnce, is_of_server, leave, server_name
 from flows.recording import FINISHED, FinishedTaskRuns, wait_until_recorded
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def begin() -> CommandLine:
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if command.debug:
         os.environ[DEBUG_VARIABLE] = "1"
+    logging.raiseExceptions = command.debug  # or Prefect prints each log line that it cannot send
     os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(LOGGING_CONFIG))
     os.environ.setdefault("DO_NOT_TRACK", "1")  # nothing of a run leaves the machine
     return command
@@ -44,8 +46,8 @@ def run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
     """Run the flow with a Prefect server, temporary if need be; returns the exit code."""
     from flows.temporary_server import ServerError, prefect_server
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         with prefect_server():
             return _run(flow, command)
@@ -57,11 +59,42 @@ def run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
         return INTERRUPTED
 
 
+def _interrupt(number: int, _: object) -> None:
+    """End the run in good order; the next Ctrl-C does not wait for that."""
+    signal.signal(signal.SIGINT, _end_at_once)
+    signal.default_int_handler(number, None)
+
+
+def _end_at_once(*_: object) -> None:
+    os.write(2, b"Ended at once. The captions saved so far are safe.\n")
+    os._exit(INTERRUPTED)
+
+
 def _run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
-    with FinishedTaskRuns() as finished:
-        state = cast("State[Any]", flow(**command.settings().grouped(), return_state=True))
+    with FinishedTaskRuns() as finished, Remembered(flow) as remembered:
+        try:
+            groups = command.settings().grouped()
+            state = cast("State[Any]", remembered.flow(**groups, return_state=True))
+        except Exception as error:
+            if not is_of_server(error):
+                raise
+            leave(_without_server(remembered))
     if flow_run_id := state.state_details.flow_run_id:
         wait_until_recorded(flow_run_id, len(finished.ids))
+    return _exit_code(state)
+
+
+def _without_server(remembered: Remembered) -> int:
+    """Say that the server does not answer; the exit code of the run."""
+    if not remembered.began:
+        print(f"{server_name()} does not answer: start it, or name another.", file=sys.stderr)
+        return CANNOT_START
+    print(f"{server_name()} does not know how this run ended.", file=sys.stderr)
+    return _exit_code(remembered.state) if remembered.state else SOME_FAILED
+
+
+def _exit_code(state: "State[Any]") -> int:
+    """The exit code for the state of a run; says why when it is not completed."""
     if state.is_completed():
         return DONE
     if state.is_cancelled():
@@ -104,18 +137,29 @@ class TerminalFormatter(logging.Formatter):
         return super().format(record)
 
 
+class WhenDebugging(logging.Filter):
+    """Shows nothing unless with --debug: what Prefect's internals say means nothing to a user."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        return _debugging()
+
+
 class OursOrSerious(logging.Filter):
     """Leaves out what Prefect says of its own doings below a warning, unless with --debug."""
 
     def __init__(self) -> None:
         super().__init__()
         spec = importlib.util.find_spec("prefect")
+        self._lost_server = SaidOnce()
         self._prefect = str(Path(spec.origin).parent) if spec and spec.origin else ""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is shown."""
         if _debugging() or not record.pathname.startswith(self._prefect):
             return True
+        if not self._lost_server.filter(record):
+            return False
         interrupted = "aborted by" in record.getMessage()  # said in our own words
         return record.levelno >= logging.WARNING and record.funcName != FINISHED and not interrupted
 

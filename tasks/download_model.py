@@ -12,8 +12,10 @@ from prefect.tasks import Task, exponential_backoff
 from captioner.checkpoints import MissingCheckpoint, find_checkpoint, model_location
 from captioner.errors import CheckpointError, DownloadInterrupted
 from captioner.hub import download
+from captioner.progress import Received
 from captioner.records import Checkpoint, listed
 from captioner.settings import Settings
+from tasks.artifacts import moving_progress
 
 RETRIES = 5
 
@@ -48,8 +50,10 @@ def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint
             settings.repo_id,
             extra={"plain": True},
         )
+    received = Received()
     try:
-        download(settings.repo_id, missing)
+        with moving_progress("model-download", received.progress):
+            download(settings.repo_id, missing, received)
     except DownloadInterrupted as error:
         if attempt <= RETRIES:
             reason, _, _ = str(error).partition(";")

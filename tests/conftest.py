@@ -64,6 +64,16 @@ def prefect_api() -> Iterator[str]:
         yield str(PREFECT_API_URL.value())
 
 
+@pytest.fixture(scope="session")
+def prefect_ui(prefect_api: str) -> Iterator[str]:
+    """The address of the UI over the database of that server, which has none: a temporary server
+    serves no pages."""
+    from tests.real_server import real_server
+
+    with real_server(Path(_home.name), "--no-services") as server:
+        yield server.ui_url
+
+
 @pytest.fixture
 def run_flow(prefect_api: str) -> Callable[[Settings], FlowRun]:
     """Runs the flow in this process against the server, and reads back what the server knows."""

@@ -1,5 +1,6 @@
 """The flow as Prefect runs it: every edge of the state diagram, on the real checkpoint."""
 
+import ctypes
 import json
 import shutil
 import sys
@@ -72,6 +73,7 @@ def test_every_picture_is_captioned_in_order_and_a_broken_one_is_skipped(
     assert run.task_runs == {
         "check_input_dir": "Completed",
         "scan_images": "Completed",
+        "check_captions": "Completed",
         "check_model": "Completed",
         "load_model": "Completed",
         "validate b1.jpeg": "Completed",
@@ -107,7 +109,7 @@ def test_a_missing_model_is_downloaded_after_two_failures_and_found_the_next_tim
         hub.fail(INFO, Status(500), times=2)
         first = run_flow(settings)
         asked = len(hub.requests)
-        second = run_flow(settings)
+        second = run_flow(settings.model_copy(update={"overwrite": True}))
         assert len(hub.requests) == asked
     close_session()
 
@@ -161,9 +163,14 @@ def test_the_summary_says_what_happened(run_flow: RunFlow, folders: Settings) ->
     assert summary["counts"] == {
         "found": 2,
         "captioned": 1,
+        "again": 0,
         "flagged": 0,
+        "up_to_date": 0,
+        "edited": 0,
+        "left": 0,
         "skipped": 1,
         "failed": 0,
+        "gone": 0,
     }
     assert summary["skipped"] == [{"image": "empty.png", "reason": "empty file"}]
     assert summary["model"]["directory"] == str(folders.model)
@@ -205,6 +212,8 @@ def test_a_caption_that_stays_stuck_is_tried_three_times_and_flagged(
     assert summary["counts"]["flagged"] == 1
     (figures,) = summary["captions"]
     assert (figures["flags"], figures["attempts"]) == (["repetitive"], 3)
+    made = json.loads((folders.output_dir / "provenance.jsonl").read_bytes())
+    assert (made["flags"], made["attempts"], made["finish_reason"]) == (["repetitive"], 3, "loop")
     assert list(entries(folders)[0]) == ["image", "prompt", "caption"]
 
 
@@ -301,6 +310,22 @@ def test_a_run_survives_every_odd_file(run_flow: RunFlow, folders: Settings) -> 
     assert "aspect ratio over 200" in reasons["thin.png"]
 
 
+def test_the_background_is_what_the_model_sees_behind_a_transparent_picture(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    """On navy the small model takes the shapes for blue ones."""
+    with Image.open(ROOT / "input" / "diagram05.png") as sample:
+        sample = sample.convert("RGBA")
+    sample.save(folders.input_dir / "transparent.png")
+    for colour in ("navy", "white"):
+        ground = Image.new("RGBA", sample.size, colour)
+        opaque = Image.alpha_composite(ground, sample).convert("RGB")
+        opaque.save(folders.input_dir / f"{colour}.png")
+    run_flow(folders.model_copy(update={"background": "navy"}))
+    captions = {entry["image"]: entry["caption"] for entry in entries(folders)}
+    assert captions["transparent.png"] == captions["navy.png"] != captions["white.png"]
+
+
 def test_names_that_mean_something_to_a_terminal_are_harmless(
     run_flow: RunFlow, folders: Settings
 ) -> None:
@@ -313,3 +338,31 @@ def test_names_that_mean_something_to_a_terminal_are_harmless(
     assert not any("\x1b" in line or "\n" in line for line in run.logs)
     assert "caption a\\nb.png" in run.task_runs
     assert "caption 100%s {x}.png" in run.task_runs
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_that_dies_ends_the_run_with_a_sentence(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    for number in range(1, 13):
+        draw_picture(folders.input_dir / f"p{number}.png")
+
+    def kill_the_device() -> None:
+        deadline = time.monotonic() + 120
+        while not (folders.output_dir / "p1.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        (thread,) = (thread for thread in threading.enumerate() if thread.name == "mlx-device")
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+        )
+
+    killer = threading.Thread(target=kill_the_device)
+    killer.start()
+    run = run_flow(folders)
+    killer.join()
+
+    assert run.state.is_failed()
+    assert run.state.message == "The MLX device has died; run again to go on where it stopped."
+    assert not set(run.task_runs.values()) & {"Pending", "Running"}
+    assert not any("Traceback" in line for line in run.logs)
+    assert (folders.output_dir / "p1.json").exists()

@@ -121,6 +121,15 @@ def test_a_prompt_may_begin_with_a_dash_or_look_like_a_number(monkeypatch: Patch
     assert parse(monkeypatch, "--system-prompt", "").system_prompt == ""
 
 
+@pytest.mark.parametrize("colour", ["black", "#1e90ff", "#FFF", "hsl(210, 100%, 56%)"])
+def test_the_background_is_any_opaque_colour(colour: str, monkeypatch: Patch) -> None:
+    expected = DEFAULTS.model_copy(update={"background": colour})
+    assert parse(monkeypatch, "--background", colour).settings() == expected
+    monkeypatch.setenv("CAPTION_BACKGROUND", colour)
+    assert parse(monkeypatch).settings() == expected
+    assert Settings.model_validate({"background": colour}) == expected  # as the flow does
+
+
 def test_bounds_are_taken(monkeypatch: Patch) -> None:
     for flag, written in (
         ("--max-tokens", "1"),
@@ -149,6 +158,14 @@ WRONG = [
     ("--temperature", "nan", "must be a finite number, not nan."),
     ("--temperature", "inf", "must be a finite number, not inf."),
     ("--max-pixels", "-1", "must be 0 or more, not -1."),
+    ("--background", "blurple", "must be a colour such as white or #1e90ff, not blurple."),
+    ("--background", "#12345", "must be a colour such as white or #1e90ff, not #12345."),
+    ("--background", "#1e90ff80", "must be a colour such as white or #1e90ff, not #1e90ff80."),
+    (
+        "--background",
+        "rgb(300,0,0)",
+        "must be a colour such as white or #1e90ff, not rgb(300,0,0).",
+    ),
     ("--repo-id", "Qwen3", "must be of the form owner/name, not Qwen3."),
     ("--repo-id", "a/b/c", "must be of the form owner/name, not a/b/c."),
     ("--repo-id", "a b/c", "must be of the form owner/name, not a b/c."),
@@ -161,6 +178,7 @@ EMPTY = [
     ("--output-dir", "", "must not be empty."),
     ("--model", "", "must not be empty."),
     ("--max-tokens", "", "must be a whole number, not empty."),
+    ("--background", "", "must be a colour such as white or #1e90ff, not empty."),
 ]
 
 
@@ -309,7 +327,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def test_help_shows_every_flag() -> None:
     run = command("--help")
     assert (run.returncode, run.stderr) == (0, "")
-    for flag in [*SEED, "--max-pixels", "--debug", "--help"]:
+    for flag in [*SEED, "--max-pixels", "--background", "--debug", "--help"]:
         assert f"{flag} " in run.stdout or f"{flag}," in run.stdout
     for _, default in SEED.values():
         assert f"default: {default}" in run.stdout.replace("\n" + " " * 24, " ")

@@ -11,11 +11,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
 from captioner.settings import Settings
 from tests.conftest import ROOT, draw_picture
+from tests.real_server import RealServer, real_server
 
 STAMP = r"\d\d:\d\d:\d\d - (INFO|WARNING|ERROR) - "
 
@@ -72,7 +75,7 @@ def test_a_run_reads_like_the_readme(folders: Settings, environment: dict[str, s
     assert not any("Finished in state" in line or "flow run" in line for line in messages)
     flows, tasks = states(environment)
     assert flows[-1] == ("Completed", "3 captioned, 1 skipped")
-    assert tasks == {"Completed": 4 + 3 + 3 + 3 + 1, "Skipped": 1}
+    assert tasks == {"Completed": 5 + 3 + 3 + 3 + 1, "Skipped": 1}
 
 
 def test_a_directory_that_is_missing_is_one_line_and_exit_code_2(
@@ -133,3 +136,46 @@ def test_an_interrupt_keeps_what_is_finished(
     flows, tasks = states(environment)
     assert flows[-1][0] == "Cancelled"
     assert not set(tasks) & {"Pending", "Running"}
+
+
+def test_a_server_that_is_started_afterwards_shows_the_whole_run(
+    folders: Settings, environment: dict[str, str]
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    (folders.input_dir / "broken.png").touch()
+    run = subprocess.run(command(folders), cwd=ROOT, env=environment, timeout=200)
+    assert run.returncode == 0
+    with real_server(Path(environment["PREFECT_HOME"]), "--no-services") as server:
+        (flow_run,) = ask(server, "/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=1)
+        its_own = {"flow_runs": {"id": {"any_": [flow_run["id"]]}}}
+        task_runs = ask(server, "/task_runs/filter", **its_own)
+        artifacts = ask(server, "/artifacts/filter", **its_own)
+        logs = ask(server, "/logs/filter", logs={"flow_run_id": its_own["flow_runs"]["id"]})
+    assert (flow_run["name"], flow_run["state_name"]) == ("in: 2 pictures", "Completed")
+    assert {task_run["name"]: task_run["state_name"] for task_run in task_runs} == {
+        "check_input_dir": "Completed",
+        "scan_images": "Completed",
+        "check_model": "Completed",
+        "load_model": "Completed",
+        "validate a.png": "Completed",
+        "validate broken.png": "Skipped",
+        "caption a.png": "Completed",
+        "save a.png": "Completed",
+        "write_summary": "Completed",
+    }
+    kinds = {artifact["type"]: artifact for artifact in artifacts}
+    assert set(kinds) == {"progress", "table", "markdown"}
+    assert kinds["progress"]["data"] == 100.0
+    assert "data:image/jpeg" in kinds["markdown"]["data"]
+    assert "✓ Saved caption to a.json" in [line["message"] for line in logs]
+
+
+def ask(server: RealServer, path: str, **query: Any) -> list[dict[str, Any]]:
+    request = Request(
+        server.api_url + path,
+        json.dumps(query).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urlopen(request, timeout=30) as answer:
+        found: list[dict[str, Any]] = json.load(answer)
+        return found

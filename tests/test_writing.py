@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from captioner.errors import OutputError
-from captioner.records import Caption, Generation, Picture
+from captioner.records import Caption, Generation, Picture, Stamp
 from captioner.results import save_caption_file
 from captioner.writing import write_json, write_json_list
 
@@ -24,7 +24,8 @@ from captioner.writing import write_json, write_json_list
 def caption(text: str, name: str = "diagram10.jpg", file: str = "diagram10.json") -> Caption:
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
     generation = Generation(**figures | {"text": text, "finish_reason": "stop"})
-    return Caption(Picture(Path(name), name, file, 1, 1), "What is it?", generation)
+    picture = Picture(Path(name), name, file, 1, 1)
+    return Caption(picture, "What is it?", generation, Stamp(0, 0, ""))
 
 
 def names(directory: Path) -> list[str]:

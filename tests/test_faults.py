@@ -1,0 +1,223 @@
+"""Faults made for real: kills, signals, full and read-only disks, a server that goes away."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from captioner.provenance import FILE
+from captioner.settings import Settings
+from flows.temporary_server import _free_port, _wait_for_health
+from tests.conftest import CHECKPOINT, ROOT, draw_picture
+from tests.killing import run_until_done
+
+Environment = dict[str, str]
+
+
+@pytest.fixture
+def pictures(folders: Settings) -> Settings:
+    for number in range(1, 13):
+        draw_picture(folders.input_dir / f"p{number}.png", f"P{number}", (96, 64))
+    return folders.model_copy(update={"max_tokens": 12})
+
+
+@contextmanager
+def running(settings: Settings, environment: Environment) -> "Iterator[subprocess.Popen[str]]":
+    """The product in a process of its own."""
+    command = [sys.executable, "flows/caption_flow.py", "--input-dir", str(settings.input_dir)]
+    command += ["--output-dir", str(settings.output_dir), "--model", str(CHECKPOINT)]
+    command += ["--max-tokens", str(settings.max_tokens)]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 200
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def with_server(prefect_api: str) -> Environment:
+    return os.environ | {"PREFECT_API_URL": prefect_api}
+
+
+def test_runs_that_are_killed_lose_nothing_and_repeat_nothing(
+    prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    assert run_until_done(tmp_path, pictures=12, kills=3, seed=1).looks > 0
+
+
+def test_a_second_interrupt_ends_the_run_at_once(
+    pictures: Settings, with_server: Environment
+) -> None:
+    with running(pictures, with_server) as process:
+        wait_for(pictures.output_dir / "p2.json", process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)  # two at the same moment count as one
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == "Ended at once. The captions saved so far are safe."
+    for path in pictures.output_dir.glob("*.json"):
+        json.loads(path.read_bytes())
+
+
+@contextmanager
+def mounted(disk: Path, size: str) -> Iterator[None]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def what_is_safe(settings: Settings) -> int:
+    """The number of caption files; asserts that each is whole and recorded."""
+    files = [path for path in settings.output_dir.glob("p*.json")]
+    recorded = {
+        json.loads(line)["caption_file"]
+        for line in (settings.output_dir / FILE).read_text("utf-8").splitlines()
+    }
+    assert {path.name for path in files} <= recorded
+    for path in files:
+        assert json.loads(path.read_bytes())["caption"]
+    assert not list(settings.output_dir.glob("*.tmp"))
+    return len(files)
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_one_sentence(
+    pictures: Settings, with_server: Environment
+) -> None:
+    pictures.output_dir.mkdir()
+    # some captions, a page each, and as many in provenance.jsonl
+    with mounted(pictures.output_dir, "40k"):
+        with running(pictures, with_server) as process:
+            _, errors = process.communicate(timeout=200)
+        assert process.returncode == 1
+        assert "Traceback" not in errors
+        (line,) = [line for line in errors.splitlines() if " - ERROR - " in line]
+        assert "cannot be written: No space left on device. The captions saved so far" in line
+        safe = what_is_safe(pictures)
+        assert 0 < safe < 12
+        before = {path: path.stat() for path in pictures.output_dir.glob("p*.json")}
+        subprocess.run(
+            ["mount", "-o", "remount,size=4m", pictures.output_dir], check=True
+        )  # mend that and run again
+        with running(pictures, with_server) as process:
+            _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+        assert f"{safe} caption(s) are up to date" in errors
+        assert what_is_safe(pictures) == 12
+        assert {path: path.stat() for path in before} == before
+
+
+def test_an_output_folder_that_becomes_read_only_ends_the_run_with_one_sentence(
+    pictures: Settings, with_server: Environment
+) -> None:
+    pictures.output_dir.mkdir()
+    with mounted(pictures.output_dir, "4m"):
+        with running(pictures, with_server) as process:
+            wait_for(pictures.output_dir / "p2.json", process)
+            # not a remount: the run holds its lock file open for writing
+            subprocess.run(["chattr", "+i", pictures.output_dir], check=True)
+            _, errors = process.communicate(timeout=200)
+        assert process.returncode == 1
+        assert "Traceback" not in errors
+        (line,) = [line for line in errors.splitlines() if " - ERROR - " in line]
+        assert "cannot be written: " in line
+        assert what_is_safe(pictures) >= 2
+
+
+@contextmanager
+def server(port: int, home: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    log = home / "server.log"
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "flows.temporary_server", str(port)],
+            cwd=ROOT,
+            env=os.environ | {"PREFECT_HOME": str(home)},
+            stdin=subprocess.PIPE,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            _wait_for_health(f"http://127.0.0.1:{port}", process, log)
+            yield process
+        finally:
+            process.kill()
+
+
+def test_without_its_server_a_run_makes_all_its_captions(
+    pictures: Settings, tmp_path: Path
+) -> None:
+    port = _free_port()
+    environment = os.environ | {
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_CLIENT_MAX_RETRIES": "2",  # for six seconds, not a minute
+    }
+    with server(port, tmp_path) as one, running(pictures, environment) as process:
+        wait_for(pictures.output_dir / "p2.json", process)
+        one.kill()
+        _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    lines = errors.splitlines()
+    assert lines[-1].endswith(f":{port}/api does not know how this run ended.")
+    assert len([line for line in lines if "does not answer; captioning goes on" in line]) <= 1
+    assert not any(" - ERROR - " in line for line in lines)
+    assert what_is_safe(pictures) == 12
+    assert len(json.loads((pictures.output_dir / "captions.json").read_bytes())) == 12
+
+
+def test_a_server_that_comes_back_hears_how_the_run_ended(
+    pictures: Settings, tmp_path: Path
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    with running(pictures, os.environ | {"PREFECT_API_URL": url}) as process:
+        _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2
+    assert errors.splitlines()[-1].endswith(
+        f":{port}/api does not answer: start it, or name another."
+    )
+    assert "Traceback" not in errors
+
+    environment = os.environ | {"PREFECT_API_URL": url}
+    with server(port, tmp_path) as one, running(pictures, environment) as process:
+        wait_for(pictures.output_dir / "p2.json", process)
+        one.kill()
+        one.wait()
+        with server(port, tmp_path):
+            _, errors = process.communicate(timeout=200)
+            assert process.returncode == 0, errors
+            assert "Traceback" not in errors
+            with (
+                temporary_settings({PREFECT_API_URL: url}),
+                get_client(sync_client=True) as client,
+            ):
+                (run,) = client.read_flow_runs()
+    assert run.state is not None and run.state.is_completed()
+    assert run.state.message == "12 captioned (12 flagged)"
+    assert what_is_safe(pictures) == 12

@@ -1,0 +1,364 @@
+"""What is up to date and what is done again, and why: on real files, without a model."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captioner.checkpoints import find_checkpoint
+from captioner.errors import InputError
+from captioner.fingerprints import checkpoint_fingerprint, stamp_of
+from captioner.locking import locked
+from captioner.planning import plan_work
+from captioner.provenance import FILE, mend, read_provenance, record_caption, record_skipped
+from captioner.records import Caption, Checkpoint, Generation, Plan, Skipped
+from captioner.results import save_caption_file
+from captioner.scanning import scan
+from captioner.settings import Settings
+from tests.conftest import CHECKPOINT, ROOT
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Three files that are named like pictures; the planning opens none of them."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for name in ("a.png", "b.jpg", "c.png"):
+        (tmp_path / "in" / name).write_bytes(f"bytes of {name}".encode())
+    return Settings(input_dir=tmp_path / "in", output_dir=tmp_path / "out", model=CHECKPOINT)
+
+
+def planned(settings: Settings) -> Plan:
+    return plan_work(scan(settings.input_dir), settings)
+
+
+def todo(settings: Settings) -> dict[str, str]:
+    """The pictures that are to be captioned, and why again."""
+    return {picture.name: picture.again for picture in planned(settings).todo}
+
+
+def caption_all(settings: Settings, flags: tuple[str, ...] = (), text: str = "A picture.") -> None:
+    """What a run does with everything that is to be done, but for the captioning."""
+    checkpoint = find_checkpoint(settings)
+    assert isinstance(checkpoint, Checkpoint)
+    figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
+    figures |= {"text": text, "finish_reason": "stop", "flags": flags}
+    for picture in planned(settings).todo:
+        generation = Generation(**figures)
+        caption = Caption(picture, settings.user_prompt, generation, stamp_of(picture.path))
+        record_caption(caption, settings, checkpoint, settings.output_dir)
+        save_caption_file(caption, settings.output_dir)
+
+
+def changed(settings: Settings, **values: Any) -> Settings:
+    return settings.model_copy(update=values)
+
+
+def edit(settings: Settings, file: str, **values: str) -> None:
+    path = settings.output_dir / file
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | values), "utf-8")
+
+
+def test_at_first_everything_is_new_and_afterwards_nothing_is(settings: Settings) -> None:
+    assert todo(settings) == {"a.png": "", "b.jpg": "", "c.png": ""}
+    assert [(p.number, p.total) for p in planned(settings).todo] == [(1, 3), (2, 3), (3, 3)]
+    caption_all(settings)
+    plan = planned(settings)
+    assert (plan.todo, plan.up_to_date) == ([], ["a.png", "b.jpg", "c.png"])
+    assert plan.gone == plan.skipped == plan.edited == plan.left == []
+
+
+def touch(settings: Settings) -> Settings:
+    os.utime(settings.input_dir / "b.jpg", ns=(1, 1))
+    return settings
+
+
+def same_size(settings: Settings) -> Settings:
+    (settings.input_dir / "b.jpg").write_bytes(b"other of b.jpg")
+    return settings
+
+
+def longer(settings: Settings) -> Settings:
+    (settings.input_dir / "b.jpg").write_bytes(b"much more than the bytes of b.jpg")
+    return settings
+
+
+def no_caption(settings: Settings) -> Settings:
+    (settings.output_dir / "b.json").unlink()
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (touch, {}),
+        (same_size, {"b.jpg": "image changed"}),
+        (longer, {"b.jpg": "image changed"}),
+        (no_caption, {"b.jpg": "caption missing"}),
+        (lambda s: changed(s, user_prompt="What?"), "user prompt changed"),
+        (lambda s: changed(s, system_prompt="Be brief."), "system prompt changed"),
+        (lambda s: changed(s, max_pixels=1000), "pixel cap changed"),
+        (lambda s: changed(s, max_tokens=9, seed=4), "token limit, seed changed"),
+        (lambda s: changed(s, background="black"), "background changed"),
+        (lambda s: changed(s, temperature=0.5), "temperature changed"),
+        (lambda s: changed(s, overwrite=True), "--overwrite"),
+        (lambda s: changed(s, batch_size=8), {}),
+        (lambda s: changed(s, repo_id="someone/else"), {}),  # --model goes before it
+        (lambda s: changed(s, model=None, repo_id="someone/else"), "model changed"),
+        (lambda s: changed(s, retry_flagged=True), {}),
+    ],
+)
+def test_why_a_picture_is_captioned_again(
+    settings: Settings,
+    change: Callable[[Settings], Settings],
+    expected: str | dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    caption_all(settings)
+    if isinstance(expected, str):
+        expected = dict.fromkeys(("a.png", "b.jpg", "c.png"), expected)
+    assert todo(change(settings)) == expected
+
+
+def test_a_touched_file_is_read_only_once(settings: Settings) -> None:
+    caption_all(settings)
+    touch(settings)
+    planned(settings)
+    lines = (settings.output_dir / FILE).read_bytes().splitlines()
+    assert json.loads(lines[-1])["result"] == "touched"
+    planned(settings)
+    assert len((settings.output_dir / FILE).read_bytes().splitlines()) == len(lines) == 4
+
+
+def test_another_checkpoint_in_the_same_place_is_noticed(
+    settings: Settings, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(CHECKPOINT, model)
+    caption_all(changed(settings, model=model))
+    assert todo(changed(settings, model=model)) == {}
+    assert todo(settings) == {}  # the very same files in another place
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[len(weights) // 2] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    assert set(todo(changed(settings, model=model)).values()) == {"model changed"}
+
+
+def test_when_the_checkpoint_is_not_here_any_more_its_captions_are_up_to_date(
+    settings: Settings, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(CHECKPOINT, model)
+    caption_all(changed(settings, model=model))
+    shutil.rmtree(model)
+    assert todo(changed(settings, model=model)) == {}
+
+
+def test_a_fingerprint_is_of_the_files_that_matter(tmp_path: Path) -> None:
+    shutil.copytree(CHECKPOINT, tmp_path / "model")
+    before = checkpoint_fingerprint(tmp_path / "model")
+    assert before == checkpoint_fingerprint(CHECKPOINT)
+    (tmp_path / "model" / "README.md").write_text("Another card.")
+    (tmp_path / "model" / ".DS_Store").write_text("")
+    assert before == checkpoint_fingerprint(tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages }}")
+    assert before != checkpoint_fingerprint(tmp_path / "model")
+
+
+# --- captions that a person wrote or changed ---
+
+
+def test_an_edited_caption_is_done_whatever_else_changes(settings: Settings) -> None:
+    caption_all(settings)
+    edit(settings, "b.json", caption="What a person sees.")
+    same_size(settings)
+    plan = planned(changed(settings, user_prompt="What?"))
+    assert [picture.name for picture in plan.todo] == ["a.png", "c.png"]
+    assert plan.edited == plan.up_to_date == ["b.jpg"]
+
+
+def test_another_layout_of_the_file_is_no_edit(settings: Settings) -> None:
+    caption_all(settings, text="Größe")
+    edit(settings, "b.json")
+    assert planned(settings).edited == []
+
+
+def test_a_caption_file_that_is_no_json_any_more_is_kept(settings: Settings) -> None:
+    caption_all(settings)
+    (settings.output_dir / "b.json").write_text('{"image": "b.jpg", oops')
+    assert planned(settings).edited == ["b.jpg"]
+    assert todo(settings) == {}
+
+
+def test_overwriting_an_edited_caption_makes_it_ours_again(settings: Settings) -> None:
+    caption_all(settings)
+    edit(settings, "b.json", caption="What a person sees.")
+    again = changed(settings, overwrite=True)
+    assert planned(again).edited == ["b.jpg"]
+    assert planned(again).up_to_date == []
+    caption_all(again)
+    assert planned(settings).edited == []
+
+
+def test_a_caption_that_was_there_before_any_run_is_kept(settings: Settings) -> None:
+    entry = {"image": "b.jpg", "prompt": "?", "caption": "Written by hand."}
+    (settings.output_dir / "b.json").write_text(json.dumps(entry))
+    assert planned(settings).edited == ["b.jpg"]
+    assert list(todo(settings)) == ["a.png", "c.png"]
+
+
+def test_a_stranger_s_file_is_never_taken_for_a_caption_file(settings: Settings) -> None:
+    (settings.output_dir / "b.json").write_text('{"shapes": []}')
+    (settings.output_dir / "C.json").write_text('{"shapes": []}')
+    files = {p.name: p.caption_file for p in planned(changed(settings, overwrite=True)).todo}
+    assert files == {"a.png": "a.json", "b.jpg": "b.jpg.json", "c.png": "c.png.json"}
+
+
+# --- flags, files that cannot be read, files that have gone ---
+
+
+def test_only_flagged_captions_are_retried(settings: Settings) -> None:
+    caption_all(settings)
+    (settings.output_dir / "b.json").unlink()
+    caption_all(settings, flags=("truncated",))
+    (settings.input_dir / "d.png").write_bytes(b"new")
+    plan = planned(changed(settings, retry_flagged=True, max_tokens=2000))
+    assert {p.name: p.again for p in plan.todo} == {"b.jpg": "flagged last time"}
+    assert plan.left == ["a.png", "c.png", "d.png"]
+    assert list(todo(settings)) == ["d.png"]
+
+
+def test_a_picture_that_could_not_be_read_is_looked_at_again_when_it_changes(
+    settings: Settings,
+) -> None:
+    caption_all(settings)
+    longer(settings)
+    (picture,) = planned(settings).todo
+    picture = dataclasses.replace(picture, source=stamp_of(picture.path))
+    record_skipped(Skipped(picture, "empty file"), settings.output_dir)
+
+    plan = planned(settings)
+    assert [(s.picture.name, s.reason) for s in plan.skipped] == [("b.jpg", "empty file")]
+    assert plan.todo == plan.edited == []
+
+    same_size(settings)
+    assert todo(settings) == {"b.jpg": "image changed"}
+    text = (settings.output_dir / FILE).read_text()
+    line = json.loads(text.splitlines()[-1]) | {"program": "0.0.1"}
+    longer(settings)
+    with (settings.output_dir / FILE).open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    assert todo(settings) == {"b.jpg": "could not be read by an earlier version"}
+
+
+def test_pictures_that_have_gone_are_listed_and_their_files_are_nobody_else_s(
+    settings: Settings,
+) -> None:
+    caption_all(settings)
+    (settings.input_dir / "b.jpg").rename(settings.input_dir / "b.png")
+    plan = planned(settings)
+    assert [(gone.image, gone.caption_file) for gone in plan.gone] == [("b.jpg", "b.json")]
+    assert [(p.name, p.caption_file) for p in plan.todo] == [("b.png", "b.png.json")]
+
+
+def test_a_picture_keeps_its_caption_file_when_another_of_its_name_appears(
+    settings: Settings,
+) -> None:
+    caption_all(settings)
+    (settings.input_dir / "b.png").write_bytes(b"new")
+    plan = planned(settings)
+    assert [(p.name, p.caption_file) for p in plan.todo] == [("b.png", "b.png.json")]
+    assert plan.up_to_date == ["a.png", "b.jpg", "c.png"]
+
+
+# --- the file itself ---
+
+
+def test_a_half_written_last_line_is_cut_off(settings: Settings) -> None:
+    caption_all(settings)
+    path = settings.output_dir / FILE
+    whole = path.read_bytes()
+    for cut in (1, 10, 100_000):
+        path.write_bytes(whole + (whole.splitlines()[0] * 200)[:cut])
+        mend(settings.output_dir)
+        assert path.read_bytes() == whole
+    path.write_bytes(b'{"version": 1, ')
+    mend(settings.output_dir)
+    assert path.read_bytes() == b""
+    path.unlink()
+    mend(settings.output_dir)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no JSON",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"version": 2, "image": "a.png"}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"version": 1, "image": "z.png", "result": "touched", "image_bytes": 1, '
+        b'"image_mtime_ns": 1, "image_sha256": ""}',
+    ],
+)
+def test_lines_that_nobody_understands_do_not_count(
+    settings: Settings, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caption_all(settings)
+    with (settings.output_dir / FILE).open("ab") as file:
+        file.write(line + b"\n")
+    assert todo(settings) == {}
+    assert "1 line(s)" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["../a.json", "/etc/a.json", "a.txt", ""])
+def test_a_line_cannot_send_a_caption_somewhere_else(settings: Settings, file: str) -> None:
+    caption_all(settings)
+    path = settings.output_dir / FILE
+    line = json.loads(path.read_bytes().splitlines()[0]) | {"caption_file": file}
+    path.write_text(json.dumps(line) + "\n")
+    assert read_provenance(settings.output_dir) == {}
+
+
+def test_names_that_are_not_utf_8_and_any_caption_fit_on_a_line(settings: Settings) -> None:
+    name = os.fsdecode(b"caf\xe9\n.png")
+    (settings.input_dir / name).write_bytes(b"x")
+    caption_all(settings, text="\n\u2028\x00 ü \U0001f408")
+    assert len((settings.output_dir / FILE).read_bytes().split(b"\n")) == 5
+    assert todo(settings) == {}
+    assert set(read_provenance(settings.output_dir)) == {"a.png", "b.jpg", "c.png", name}
+
+
+# --- one run at a time ---
+
+
+def test_a_second_run_is_told_who_holds_the_output_directory(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from captioner.locking import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    with holder:
+        assert holder.stdout and holder.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match=f"in use by another run .process {holder.pid} on"):
+            locked(tmp_path / "out").__enter__()
+        holder.kill()
+    with locked(tmp_path / "out"):
+        pass

@@ -1,0 +1,241 @@
+"""What a run leaves in Prefect: its name, its artifacts, its states, read back through the API."""
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import close_session
+from PIL import Image
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterKey,
+)
+from prefect.client.schemas.objects import Artifact, StateType
+
+from captioner.progress import Progress
+from captioner.records import Caption, Failure, Generation, Outcome, Picture, Plan, Skipped, Stamp
+from captioner.report import TABLE_ROWS, artifact_key, run_name, table
+from captioner.report_page import page
+from captioner.results import Times, save_caption_file
+from captioner.settings import Settings
+from flows.caption_flow import caption_flow
+from tasks.artifacts import moving_progress
+from tests.conftest import CHECKPOINT, FlowRun, draw_picture
+from tests.hub_server import HubServer, Status
+
+RunFlow = Callable[[Settings], FlowRun]
+NO_TIME = Times(0.0, 0.0, 0.0)
+
+
+def artifacts(flow_run_id: object) -> list[Artifact]:
+    """The artifacts of a flow run, oldest first."""
+    chosen = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=chosen)
+    return sorted(found, key=lambda artifact: str(artifact.created))
+
+
+def outcome_of(pictures: list[Path], settings: Settings, caption: str) -> Outcome:
+    """As after a run that captioned all of these pictures with the same words."""
+    total = len(pictures)
+    todo = [Picture(p, p.name, f"{n}.json", n, total) for n, p in enumerate(pictures, start=1)]
+    outcome = Outcome(Plan(todo, todo))
+    for picture in todo:
+        words = Generation(caption, "stop", 9, 4, 64, 64, 7, 0.5, 0.25)
+        made = Caption(picture, "Describe", words, Stamp(0, 0, ""))
+        save_caption_file(made, settings.output_dir)
+        outcome.add(made)
+    return outcome
+
+
+def test_a_run_has_a_name_a_progress_a_table_and_a_page(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    for name in ("a.png", "b.jpg"):
+        draw_picture(folders.input_dir / name)
+    (folders.input_dir / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    run = run_flow(folders)
+    flow_run_id = run.state.state_details.flow_run_id
+
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(flow_run_id).name == "in: 3 pictures"
+    progress, results, report = artifacts(flow_run_id)
+    assert (progress.type, progress.data) == ("progress", 100.0)
+    assert progress.description == "3 of 3: 2 captioned, 1 skipped"
+    rows: list[dict[str, Any]] = json.loads(str(results.data))
+    assert [(row["picture"], row["state"]) for row in rows] == [
+        (["a.png"], "Captioned"),
+        (["b.jpg"], "Captioned"),
+        (["c.png"], "Skipped"),
+    ]
+    caption = json.loads((folders.output_dir / "a.json").read_bytes())["caption"]
+    assert rows[0]["caption"] == [caption]
+    assert rows[0]["tokens"] > 0 < rows[0]["seconds"]
+    assert "damaged" in rows[2]["caption"][0]
+    text = str(report.data)
+    assert text.startswith("## 2 captioned, 1 skipped")
+    assert text.count('src="data:image/jpeg;base64,') == 2
+    assert caption in text and folders.user_prompt in text
+    assert results.task_run_id == report.task_run_id is not None
+    assert not any("is not shown" in line for line in run.logs)
+
+    again = run_flow(folders)
+    idle = artifacts(again.state.state_details.flow_run_id)
+    assert [artifact.key for artifact in idle] == [results.key, report.key]
+    assert str(idle[1].data).startswith("## Nothing new: 2 up to date, 1 skipped")
+    with get_client(sync_client=True) as client:
+        only = ArtifactFilter(key=ArtifactFilterKey(any_=[str(report.key)]))
+        assert len(client.read_artifacts(artifact_filter=only)) == 2
+
+
+def test_a_skipped_picture_has_a_state_of_its_own_and_is_no_error(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    (folders.input_dir / "empty.png").touch()
+    run = run_flow(folders)
+    flow_run = {"flow_runs": {"id": {"any_": [str(run.state.state_details.flow_run_id)]}}}
+    with get_client(sync_client=True) as client:
+        skipped = {"task_runs": {"state": {"name": {"any_": ["Skipped"]}}}}
+        (task_run,) = client._client.post("/task_runs/filter", json=flow_run | skipped).json()
+        logs = {"logs": {"flow_run_id": flow_run["flow_runs"]["id"]}}
+        lines = client._client.post("/logs/filter", json=logs).json()
+    assert task_run["name"] == "validate empty.png"
+    assert task_run["state"]["type"] == StateType.CANCELLED  # grey; Completed would be green
+    assert task_run["state"]["message"] == "empty file"
+    (finished,) = [line for line in lines if "in state Skipped" in line["message"]]
+    assert finished["level"] == 20
+    assert not [line for line in lines if line["level"] >= 40]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(None, "in: 0 pictures"), ("the ones of May", "the ones of May")]
+)
+def test_a_run_that_somebody_named_keeps_its_name(
+    prefect_api: str, folders: Settings, given: str | None, kept: str
+) -> None:
+    named = caption_flow.with_options(flow_run_name=given) if given else caption_flow
+    state: Any = named(folders, return_state=True)
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).name == kept
+
+
+def test_a_download_is_seen_in_bytes_and_a_retry_as_a_retry(
+    run_flow: RunFlow, folders: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    settings = folders.model_copy(update={"model": None, "repo_id": "someone/flowcharts"})
+    with HubServer(CHECKPOINT, "someone/flowcharts") as hub:
+        hub.patch(monkeypatch, tmp_path / "hub")
+        hub.fail("model.safetensors", Status(425), method="GET")
+        run = run_flow(settings)
+    close_session()
+    assert run.state.is_completed()
+    flow_run_id = run.state.state_details.flow_run_id
+    first, second = (a for a in artifacts(flow_run_id) if a.key == "model-download")
+    assert first.task_run_id == second.task_run_id is not None
+    assert float(str(first.data)) < 100.0 == second.data
+    size = sum(file.stat().st_size for file in CHECKPOINT.iterdir() if file.name != "README.md")
+    assert second.description == f"{size / 1e6:.1f} MB of {size / 1e6:.1f} MB"
+    assert re.fullmatch(rf"\d+\.\d MB of {size / 1e6:.1f} MB", str(first.description))
+    with get_client(sync_client=True) as client:
+        task_run = client.read_task_run(first.task_run_id)
+        assert task_run.run_count == 2
+        states = [state.name for state in client.read_task_run_states(task_run.id)]
+    assert {"AwaitingRetry", "Retrying"} <= set(states)
+
+
+def test_progress_is_told_once_a_second_at_most_and_ends_where_it_is(prefect_api: str) -> None:
+    measured: list[Progress] = []
+
+    def measure() -> Progress:
+        measured.append(Progress(float(len(measured)), f"{len(measured)}"))
+        return measured[-1]
+
+    @flow
+    def slow() -> None:
+        with moving_progress("slow", measure):
+            time.sleep(2.2)
+
+    state: Any = slow(return_state=True)
+    (artifact,) = artifacts(state.state_details.flow_run_id)
+    assert len(measured) <= 5
+    assert (artifact.data, artifact.description) == (measured[-1].percent, measured[-1].text)
+
+
+def test_artifacts_that_cannot_be_made_are_a_warning(prefect_api: str) -> None:
+    def measure() -> Progress:
+        return Progress(0.0, "none")
+
+    @flow
+    def refused() -> str:
+        with moving_progress("Not a Key!", measure):
+            return "went on"
+
+    assert refused() == "went on"
+
+
+# What is in them
+
+
+def test_troubled_pictures_come_first_in_a_table_that_is_bounded(folders: Settings) -> None:
+    paths = [folders.input_dir / f"{n:04}.png" for n in range(2_000)]
+    outcome = outcome_of(paths, folders, "words")
+    outcome.skipped.append(Skipped(outcome.plan.pictures[-1], "empty file"))
+    outcome.captioned.pop()
+    outcome.failures.append(Failure(outcome.plan.pictures[-2], "No caption"))
+    outcome.captioned.pop()
+    rows, sentence = table(outcome, folders)
+    assert len(rows) == TABLE_ROWS
+    assert [row["state"] for row in rows[-3:]] == ["Captioned", "Failed", "Skipped"]
+    assert "1998 captioned" in sentence and "1,700 more pictures are left out" in sentence
+
+
+def test_the_largest_table_and_page_stay_below_a_megabyte(folders: Settings) -> None:
+    noise = folders.input_dir / "noise.png"
+    Image.effect_noise((400, 400), 200).convert("RGB").save(noise)
+    outcome = outcome_of([noise] * 320, folders, '"\u202e' * 3_000)
+    pictures = outcome.plan.pictures
+    outcome.failures += [Failure(picture, "\ud800\U0001f642" * 3_000) for picture in pictures[:80]]
+    outcome.skipped += [Skipped(picture, "<&>" * 3_000) for picture in pictures[80:160]]
+    assert len(page(outcome, folders, None, None, NO_TIME).encode()) < 1_000_000
+    rows, _ = table(outcome, folders)
+    assert len(json.dumps(json.dumps(rows))) < 1_000_000
+
+
+def test_a_page_without_pictures_or_model_is_a_page(folders: Settings) -> None:
+    text = page(Outcome(Plan([])), folders, None, None, NO_TIME)
+    assert text.startswith("## Nothing new\n")
+    assert table(Outcome(Plan([])), folders) == ([], "Nothing new")
+
+
+@pytest.mark.parametrize(
+    ("folder", "count", "name"),
+    [
+        ("input", 31, "input: 31 pictures"),
+        ("a/b c", 1, "b c: 1 picture"),
+        ("x\x1b[31m\u202ey", 2_000, "x\\x1b[31m\\u202ey: 2,000 pictures"),
+    ],
+)
+def test_a_run_is_named_after_its_directory(folder: str, count: int, name: str) -> None:
+    assert run_name(Path(folder), count) == name
+
+
+def test_the_current_directory_has_a_name_too() -> None:
+    assert run_name(Path(), 2) == f"{Path.cwd().name}: 2 pictures"
+
+
+@pytest.mark.parametrize("name", ["input", "Été 2026!", "日本", "\udcff", "x" * 200])
+def test_a_key_is_made_of_lowercase_letters_digits_and_dashes(tmp_path: Path, name: str) -> None:
+    settings = Settings(input_dir=tmp_path / name, output_dir=tmp_path / "out")
+    other = Settings(input_dir=tmp_path / name, output_dir=tmp_path / "other")
+    key = artifact_key("report", settings)
+    assert re.fullmatch("report(-[a-z0-9]+)+", key) and len(key) < 60
+    assert key == artifact_key("report", settings) != artifact_key("report", other)

@@ -1,0 +1,140 @@
+"""Prefect's real pages in a real browser: what a person who watches a run gets to see."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.client.schemas.objects import Artifact
+
+from captioner.records import Picture, Skipped
+from captioner.results import Times, save_caption_file
+from captioner.settings import Settings
+from tasks.artifacts import publish_report
+from tests.browser import Browser
+from tests.conftest import FlowRun, draw_picture
+from tests.test_run_page import artifacts, outcome_of
+
+HOSTILE = [
+    "<img src=x onerror=\"window.pwned='image'\">",
+    "<script>window.pwned='script'</script>",
+    "<svg onload=\"window.pwned='svg'\">",
+    "</td></tr></table><h1>outside</h1>",
+    "**bold** _leaning_ `code` ~~struck~~ # heading",
+    "[a link](javascript:window.pwned='link') ![](http://picture.invalid/x.png)",
+    "http://auto.invalid/link www.auto.invalid someone@auto.invalid",
+    "a | table | row",
+    "&lt;b&gt; &amp; <!-- a comment -->",
+]
+INVISIBLE = ("one\ntwo \x1b[31mred \u202efilename", "\\x1b[31mred \\u202efilename")
+UIS = ["v2", "v1"]
+
+
+def artifact_of(flow_run_id: object, kind: str) -> Artifact:
+    (found,) = [artifact for artifact in artifacts(flow_run_id) if artifact.type == kind]
+    return found
+
+
+@pytest.fixture(scope="module")
+def hostile(
+    prefect_api: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Artifact, Artifact]:
+    """The page and the table of a run whose captions, names and reasons mean harm."""
+    home = tmp_path_factory.mktemp("hostile")
+    settings = Settings(input_dir=home / "<b>in", output_dir=home / "out")
+    settings.input_dir.mkdir()
+    names = ["plain.png", "<img src=x onerror=alert(1)>.png", *(f"{n}.png" for n in range(8))]
+    pictures = [draw_picture(settings.input_dir / name, size=(64, 64)) for name in names]
+    outcome = outcome_of(pictures, settings, "")
+    for caption, text in zip(outcome.captioned, [*HOSTILE, INVISIBLE[0]], strict=True):
+        words = replace(caption.generation, text=text)
+        save_caption_file(replace(caption, generation=words), settings.output_dir)
+    broken = Picture(Path("gone.png"), "gone.png", "gone.json", 11, 11)
+    outcome.skipped.append(Skipped(broken, "damaged: <img src=x onerror=window.pwned=1>"))
+
+    @task
+    def write_summary() -> None:
+        publish_report(outcome, settings, None, None, Times(0.0, 0.0, 0.0))
+
+    @flow
+    def run_of_a_liar() -> None:
+        write_summary()
+
+    state: Any = run_of_a_liar(return_state=True)
+    flow_run_id = state.state_details.flow_run_id
+    return artifact_of(flow_run_id, "markdown"), artifact_of(flow_run_id, "table")
+
+
+def test_the_run_page_shows_task_runs_by_name_and_artifacts_with_thumbnails(
+    run_flow: Callable[[Settings], FlowRun], folders: Settings, prefect_ui: str
+) -> None:
+    draw_picture(folders.input_dir / "a.png", text="BUILD")
+    draw_picture(folders.input_dir / "b.jpg", text="STOP")
+    (folders.input_dir / "broken.png").touch()
+    run = run_flow(folders)
+    flow_run_id = run.state.state_details.flow_run_id
+    report = artifact_of(flow_run_id, "markdown")
+    with Browser(prefect_ui) as browser:
+        page = browser.open(f"/runs/flow-run/{flow_run_id}?tab=TaskRuns")
+        page.get_by_text("in: 3 pictures").first.wait_for()
+        for name in ("caption a.png", "save b.jpg", "validate broken.png", "write_summary"):
+            page.get_by_role("link", name=name, exact=True).wait_for()
+        assert page.get_by_text("Skipped", exact=True).is_visible()
+        browser.keep("task-runs", full_page=True)
+
+        page.get_by_role("tab", name="Artifacts").click()
+        page.get_by_text("3 of 3: 2 captioned, 1 skipped").wait_for()
+        browser.keep("artifacts")
+        page.get_by_text(str(report.key)).click()  # leads to all versions of the page
+        page.wait_for_url("**/artifacts/key/*")
+        page.locator(f'a[href*="{report.id}"]').first.click()
+        page.locator("td img").last.wait_for()
+        thumbnails = page.locator("td img")
+        assert thumbnails.count() == 2
+        widths = thumbnails.evaluate_all("images => images.map(image => image.naturalWidth)")
+        assert widths == [160, 160]
+        assert page.locator("td", has_text="empty file").is_visible()
+        browser.keep("report", full_page=True)
+        assert not browser.errors
+
+
+@pytest.mark.parametrize("version", UIS)
+def test_hostile_texts_are_text_on_the_page_and_in_the_table(
+    hostile: tuple[Artifact, Artifact], prefect_ui: str, version: str
+) -> None:
+    with Browser(prefect_ui) as browser:
+        page = browser.open(f"/artifacts/artifact/{hostile[0].id}", version)
+        page.locator("td img").last.wait_for()
+        browser.keep(f"hostile-page-{version}", full_page=True)
+        cells = page.locator("td").all_inner_texts()
+        for text in HOSTILE:
+            assert text in cells
+        assert "one\ntwo " + INVISIBLE[1] in cells
+        assert "damaged: <img src=x onerror=window.pwned=1>" in cells
+        assert page.locator("td b").all_inner_texts()[2] == "<img src=x onerror=alert(1)>.png"
+        nothing_happened(browser)
+        assert page.locator("td").locator("a, h1, em, code, del, script, svg").count() == 0
+
+        page = browser.open(f"/artifacts/artifact/{hostile[1].id}", version)
+        page.locator("td").last.wait_for()
+        browser.keep(f"hostile-table-{version}", full_page=True)
+        cells = [re.sub(r'^\[ "|" \]$', "", c) for c in page.locator("td").all_inner_texts()]
+        for text in [*HOSTILE, "one two " + INVISIBLE[1]]:
+            assert text in [cell if version == "v2" else unquoted(cell) for cell in cells]
+        nothing_happened(browser)
+        assert page.locator("td").locator("a, h1, em, strong, code, del, script").count() == 0
+
+
+def unquoted(text: str) -> str:
+    """What the old UI shows of a text in a list: as JSON does."""
+    return text.replace('\\"', '"').replace("\\\\", "\\")
+
+
+def nothing_happened(browser: Browser) -> None:
+    assert browser.page.evaluate("window.pwned") is None
+    assert browser.page.locator('img[src="x"]').count() == 0
+    assert not [address for address in browser.asked if ".invalid" in address]
+    assert not browser.errors
