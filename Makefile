@@ -7,7 +7,7 @@ N ?= 500
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint evaluate bench constraints clean
+.PHONY: help run ui test lint evaluate bench constraints clean
 
 help: ## Show these targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,6 +16,9 @@ run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedd
 	@$(BIN)/python flows/caption_flow.py --input-dir input --output-dir output \
 		--model models/flowcharts-3m-8bit
 	@echo "The captions: output/captions.json. What was skipped and how long it took: output/summary.json."
+
+ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C
+	@$(BIN)/python -m flows.ui
 
 test: lint $(VENV)/.test ## Lint, then run the whole test suite
 	$(BIN)/python -m pytest

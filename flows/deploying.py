@@ -1,4 +1,7 @@
-"""The work pool and the deployments of prefect.yaml, made on whatever server is configured."""
+"""The work pool and the deployments of prefect.yaml, made on whatever server is configured.
+
+`python -m flows.deploying` makes them and no more.
+"""
 
 import subprocess
 import sys
@@ -84,3 +87,7 @@ def _prefect_deploy() -> None:
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if run.returncode:
         raise DeployError(f"`prefect deploy --all` failed:\n{run.stdout}{run.stderr}".rstrip())
+
+
+if __name__ == "__main__":
+    deploy()

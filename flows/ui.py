@@ -127,21 +127,25 @@ def _end_runs(worker: Process) -> None:
     print("Stopping; what is finished is kept...", flush=True)
     told: set[int] = set()
     deadline = time.monotonic() + STOP_SECONDS
-    while (runs := _children(worker)) and time.monotonic() < deadline:
+    while (runs := descendants(worker.pid)) and time.monotonic() < deadline:
         for run in runs - told:
             with suppress(ProcessLookupError):
                 os.kill(run, signal.SIGTERM)
         told |= runs
         time.sleep(0.2)
-    for run in _children(worker):
+    for run in descendants(worker.pid):
         with suppress(ProcessLookupError):
             os.kill(run, signal.SIGKILL)
 
 
-def _children(parent: Process) -> set[int]:
-    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True).stdout
-    rows = (map(int, line.split()) for line in table.splitlines())
-    return {child for child, its_parent in rows if its_parent == parent.pid}
+def descendants(pid: int) -> set[int]:
+    """All processes that a process has started, and those have."""
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True)
+    rows = [tuple(map(int, line.split())) for line in listing.stdout.splitlines()]
+    found, newest = set[int](), {pid}
+    while newest := {child for child, parent in rows if parent in newest}:
+        found |= newest
+    return found
 
 
 def _end(process: Process, number: signal.Signals) -> None:

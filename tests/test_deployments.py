@@ -1,0 +1,564 @@
+"""Deployments on a real server with a real worker: what `make ui` starts, as a user meets it.
+
+One `python -m flows.ui` in a copy of the project serves all tests of the module; the last one ends
+it with Ctrl-C.
+"""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
+
+from captioner.settings import DEFAULTS, GROUPS, Settings
+from flows.notify import notify
+from flows.ui import descendants
+from tests.browser import Browser
+from tests.conftest import CHECKPOINT, ROOT, draw_picture
+
+SOURCES = ("captioner", "flows", "tasks", "prefect.yaml")
+PATIENCE = 200.0  # seconds, for whatever takes a second or ten
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: Callable[[], Any], describe: Callable[[], object] = lambda: "") -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while not (result := what()):
+        assert time.monotonic() < deadline, describe()
+        time.sleep(0.2)
+    return result
+
+
+@dataclass
+class Ui:
+    """`make ui`, running in a folder of its own."""
+
+    project: Path
+    environment: dict[str, str]
+    port: int
+    process: "subprocess.Popen[str]"
+    output: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/api"
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.project,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def pictures(self, folder: str, count: int) -> Path:
+        path = self.project / folder
+        path.mkdir()
+        for number in range(1, count + 1):
+            draw_picture(path / f"p{number}.png")
+        return path
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """The server, the deployments and the worker, in a copy of the project."""
+    project = tmp_path_factory.mktemp("project")
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, project)
+    home = tmp_path_factory.mktemp("prefect")
+    port = free_port()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "CAPTION_"))}
+    environment = kept | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PYTHONPATH": os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")]),
+        # so that the tests need not wait for what is looked after once a minute
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+    }
+    output = home / "output"
+    with (
+        output.open("w") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "flows.ui"],
+            cwd=project,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process,
+    ):
+        running = Ui(project, environment, port, process, output)
+        try:
+            with temporary_settings({PREFECT_API_URL: running.api}):
+                wait_for(
+                    lambda: "started!" in output.read_text() or process.poll() is not None,
+                    output.read_text,
+                )
+                assert process.poll() is None, output.read_text()
+                environment["PREFECT_API_URL"] = running.api
+                yield running
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(PATIENCE)
+
+
+@pytest.fixture
+def client(ui: Ui) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
+    return client.read_deployment_by_name(f"caption-images/{name}")
+
+
+def start(client: SyncPrefectClient, name: str, pictures: Path, out: Path, **more: Any) -> FlowRun:
+    parameters = {
+        "folders": {"input_dir": str(pictures), "output_dir": str(out)},
+        "model": {"model": str(CHECKPOINT)},
+        "decoding": {"max_tokens": 24},
+    }
+    return client.create_flow_run_from_deployment(
+        deployment(client, name).id, parameters=parameters | more
+    )
+
+
+def ended(client: SyncPrefectClient, run: UUID) -> "State[Any]":
+    """The final state of a flow run, which is waited for."""
+
+    def state() -> "State[Any] | None":
+        found = client.read_flow_run(run).state
+        return found if found and found.is_final() else None
+
+    final = wait_for(state, lambda: client.read_flow_run(run).state)
+    assert isinstance(final, State)
+    return final
+
+
+def log_of(client: SyncPrefectClient, run: UUID) -> list[str]:
+    query = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "limit": 200}
+    return [line["message"] for line in client._client.post("/logs/filter", json=query).json()]
+
+
+def task_runs(client: SyncPrefectClient, run: UUID) -> dict[str, str]:
+    query = {"flow_runs": {"id": {"any_": [str(run)]}}, "limit": 200}
+    found = client._client.post("/task_runs/filter", json=query).json()
+    return {task["name"]: task["state_name"] for task in found}
+
+
+def pid_of(client: SyncPrefectClient, run: UUID) -> int:
+    """The process in which a flow run takes place."""
+    where = client.read_flow_run(run).infrastructure_pid
+    assert where
+    return int(where.rpartition(":")[2])
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def captions(out: Path) -> dict[str, str]:
+    """The caption files by name; each is whole JSON whenever it is there."""
+    files = [path for path in out.glob("p*.json")] if out.is_dir() else []
+    return {path.name: json.loads(path.read_bytes())["caption"] for path in files}
+
+
+# --- what is deployed ---
+
+
+def test_both_deployments_are_as_prefect_yaml_says_and_start_nothing(
+    ui: Ui, client: SyncPrefectClient
+) -> None:
+    pool = client.read_work_pool("mlx")
+    assert pool.type == "process"
+    for name in ("on-demand", "nightly"):
+        made = deployment(client, name)
+        assert made.description and "mlx" in made.tags
+        assert made.parameters == {"folders": {"input_dir": "input", "output_dir": "output"}}
+        assert made.work_pool_name == "mlx"
+        assert made.global_concurrency_limit and made.global_concurrency_limit.limit == 1
+        assert made.concurrency_options
+        assert made.concurrency_options.collision_strategy.value == "ENQUEUE"
+        assert made.enforce_parameter_schema
+    assert deployment(client, "on-demand").schedules == []
+    (schedule,) = deployment(client, "nightly").schedules
+    assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone="UTC")
+    assert not schedule.active
+    assert client.read_flow_runs() == []
+
+
+def test_the_form_has_every_setting_in_its_group(client: SyncPrefectClient) -> None:
+    schema = deployment(client, "on-demand").parameter_openapi_schema
+    assert schema is not None
+    by_position = sorted(schema["properties"], key=lambda n: schema["properties"][n]["position"])
+    assert by_position == list(GROUPS)
+    for name, group in DEFAULTS.grouped().items():
+        assert schema["properties"][name]["default"] == group.model_dump(mode="json")
+        definition = schema["definitions"][type(group).__name__]
+        assert definition["description"]
+        for field in definition["properties"].values():
+            assert field["title"] and field["description"] and "default" in field
+
+
+def test_prefect_deploy_asks_nothing_at_a_terminal(ui: Ui, client: SyncPrefectClient) -> None:
+    terminal, its_end = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "prefect", "deploy", "--all"],
+        cwd=ui.project,
+        env=ui.environment,
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+    ) as process:
+        os.close(its_end)
+        shown = b""
+        with suppress(OSError):  # the end of it, on Linux
+            while piece := os.read(terminal, 4096):
+                shown += piece
+                assert b"[y/n]" not in shown, process.kill()
+    os.close(terminal)
+    assert process.returncode == 0, shown.decode()
+    assert shown.count(b"successfully created") == 2
+    steps = deployment(client, "nightly").pull_steps
+    step = "prefect.deployments.steps.set_working_directory"
+    assert steps == [{step: {"directory": str(ui.project)}}]
+
+
+# --- runs ---
+
+
+def test_a_run_on_demand_takes_place_in_the_folder_of_the_deployment(
+    ui: Ui, client: SyncPrefectClient
+) -> None:
+    ui.pictures("input", 2)
+    parameters = {"model": {"model": str(CHECKPOINT)}, "decoding": {"max_tokens": 24}}
+    run = client.create_flow_run_from_deployment(
+        deployment(client, "on-demand").id, parameters=parameters
+    )
+    state = ended(client, run.id)
+    assert state.is_completed(), log_of(client, run.id)
+    assert captions(ui.project / "output").keys() == {"p1.json", "p2.json"}
+    known = client.read_flow_run(run.id)
+    assert known.parameters == parameters | {
+        "folders": {"input_dir": "input", "output_dir": "output"}
+    }
+    assert {"mlx", "captions"} <= set(known.tags)
+    wait_for(
+        lambda: not {"save p2.png", "write_summary"} - task_runs(client, run.id).keys(),
+        lambda: task_runs(client, run.id),
+    )
+    states = task_runs(client, run.id)
+    assert states["scan_images"] == states["save p2.png"] == "Completed"
+    assert not set(states.values()) & {"Pending", "Running"}
+
+
+def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
+    ui: Ui, client: SyncPrefectClient
+) -> None:
+    pictures = ui.pictures("tonight", 1)
+    nightly = deployment(client, "nightly")
+    (schedule,) = nightly.schedules
+    soon = datetime.now(UTC) + timedelta(seconds=15)
+    client.update_deployment_schedule(
+        nightly.id,
+        schedule.id,
+        active=True,
+        schedule=IntervalSchedule(interval=timedelta(days=1), anchor_date=soon),
+        parameters={
+            "folders": {"input_dir": str(pictures), "output_dir": str(ui.project / "morning")},
+            "model": {"model": str(CHECKPOINT)},
+        },
+    )
+    by_nightly = DeploymentFilter(id=DeploymentFilterId(any_=[nightly.id]))
+
+    def first() -> FlowRun | None:
+        runs = client.read_flow_runs(deployment_filter=by_nightly)
+        return next((run for run in runs if run.start_time), None)
+
+    run = wait_for(first, lambda: client.read_flow_runs(deployment_filter=by_nightly))
+    again = ui.command("flows.deploying")
+    assert again.returncode == 0, again.stderr
+    assert run.auto_scheduled
+    assert ended(client, run.id).is_completed(), log_of(client, run.id)
+    assert captions(ui.project / "morning").keys() == {"p1.json"}
+    (schedule,) = deployment(client, "nightly").schedules
+    assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone="UTC")
+    assert schedule.active
+
+
+def test_cancelling_stops_a_run_and_keeps_what_is_finished(
+    ui: Ui, client: SyncPrefectClient
+) -> None:
+    pictures, out = ui.pictures("many", 30), ui.project / "some"
+    run = start(client, "on-demand", pictures, out)
+    wait_for(lambda: len(captions(out)) >= 2, lambda: log_of(client, run.id))
+    process = pid_of(client, run.id)
+    client.set_flow_run_state(run.id, Cancelling())
+
+    state = ended(client, run.id)
+    assert state.is_cancelled() and state.name == "Cancelled"
+    wait_for(lambda: is_gone(process))  # and with it, what it held on the device
+    kept = captions(out)
+    assert 2 <= len(kept) < 30
+    assert json.loads((out / "summary.json").read_bytes())["state"] == "interrupted"
+    assert not any("Traceback" in line for line in log_of(client, run.id))
+
+    when = {name: (out / name).stat().st_mtime_ns for name in kept}
+    for number in range(len(kept) + 4, 31):
+        (pictures / f"p{number}.png").unlink()
+    again = start(client, "on-demand", pictures, out)
+    state = ended(client, again.id)
+    assert state.is_completed(), log_of(client, again.id)
+    assert captions(out).keys() == {f"{path.stem}.json" for path in pictures.iterdir()}
+    assert {name: (out / name).stat().st_mtime_ns for name in kept} == when  # it went on from there
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "said"),
+    [
+        ("decoding", {"max_tokens": 0}, "less than the minimum of 1"),
+        ("decoding", {"max_token": 9}, "'max_token' was unexpected"),
+        ("device", {"batch_size": "all"}, "'auto' was expected"),
+        ("model", {"repo_id": "Qwen3"}, "'Qwen3' does not match"),
+        ("folders", {"input_dir": ""}, "should be non-empty"),
+    ],
+)
+def test_a_bad_parameter_is_refused_before_there_is_a_run(
+    client: SyncPrefectClient, group: str, values: dict[str, Any], said: str
+) -> None:
+    before = len(client.read_flow_runs())
+    with pytest.raises(PrefectHTTPStatusError) as refused:
+        client.create_flow_run_from_deployment(
+            deployment(client, "on-demand").id, parameters={group: values}
+        )
+    assert said in refused.value.response.text
+    assert len(client.read_flow_runs()) == before
+
+
+def test_a_bad_parameter_that_is_let_through_fails_at_once_without_a_traceback(
+    client: SyncPrefectClient,
+) -> None:
+    asked = {"parameters": {"decoding": {"max_tokens": 0}}, "enforce_parameter_schema": False}
+    path = f"/deployments/{deployment(client, 'on-demand').id}/create_flow_run"
+    run = FlowRun.model_validate(client._client.post(path, json=asked).json())
+    state = ended(client, run.id)
+    assert state.is_failed()
+    assert state.message and "decoding.max_tokens: Input should be greater than" in state.message
+    assert not any("Traceback" in line for line in log_of(client, run.id))
+
+
+# --- notifications ---
+
+
+class Listener(BaseHTTPRequestHandler):
+    """Notes the bodies of what is posted to it."""
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))  # type: ignore[attr-defined]
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_run_that_fails_is_told_to_a_webhook(ui: Ui, client: SyncPrefectClient) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Listener)
+    bodies: list[bytes] = []
+    server.bodies = bodies  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        notify("http://127.0.0.1:1/nobody")
+        told = ui.command("flows.notify", f"http://127.0.0.1:{server.server_port}/hook")
+        assert told.returncode == 0, told.stderr
+        assert len(client.read_automations()) == 1  # changed, not made twice
+
+        # a place for a video, and no video: the model cannot take this prompt
+        run = start(
+            client,
+            "on-demand",
+            ui.pictures("one", 1),
+            ui.project / "none",
+            prompts={"user_prompt": "<|video_pad|>"},
+        )
+        state = ended(client, run.id)
+        assert state.is_failed()
+        assert not any("Traceback" in line for line in log_of(client, run.id))
+        wait_for(lambda: bodies)
+    finally:
+        server.shutdown()
+        server.server_close()
+    text = json.loads(bodies[0])["text"]
+    assert text.startswith(f"caption-images, {client.read_flow_run(run.id).name}: Failed. ")
+    assert "0 captioned, 1 failed" in text
+    assert text.endswith(f"/runs/flow-run/{run.id}")
+
+
+# --- the form, in a browser ---
+
+
+def test_the_form_explains_itself_and_refuses_a_bad_value(
+    ui: Ui, client: SyncPrefectClient
+) -> None:
+    before = len(client.read_flow_runs())
+    identifier = deployment(client, "on-demand").id
+    with Browser(ui.url) as browser:
+        page = browser.open(f"/deployments/deployment/{identifier}/run")
+        for group in GROUPS.values():
+            page.get_by_text(str(group.__doc__)).first.wait_for()
+        for field in Settings.model_fields.values():
+            page.get_by_text(f"{field.title} (Optional)").first.wait_for()
+            page.get_by_text(str(field.description)).first.wait_for()
+        tokens = page.get_by_role("spinbutton").first
+        assert tokens.input_value() == "512"
+        browser.keep("form", full_page=True)
+        tokens.fill("0")
+        page.get_by_role("button", name="Submit").click()
+        assert not tokens.evaluate("box => box.validity.valid")
+        tokens.fill("9")
+        page.get_by_text("Hugging Face repository (Optional)").wait_for()
+        boxes = page.locator("textarea").all()
+        next(box for box in boxes if box.input_value() == DEFAULTS.repo_id).fill("nonsense")
+        page.get_by_role("button", name="Submit").click()
+        page.get_by_text("'nonsense' does not match").first.wait_for()
+    assert len(client.read_flow_runs()) == before
+
+
+# --- the other ways ---
+
+
+def test_a_served_flow_runs_and_is_cancelled(ui: Ui, client: SyncPrefectClient) -> None:
+    pictures, out = ui.pictures("served", 30), ui.project / "dishes"
+    elsewhere = ui.project / "elsewhere"
+    elsewhere.mkdir()
+    shutil.move(pictures, elsewhere / "plates")
+    flags = ["--input-dir=plates", f"--output-dir={out}", f"--model={CHECKPOINT}"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.serve", *flags, "--cron", "0 3 * * *"],
+        cwd=elsewhere,
+        env=ui.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as serving:
+        try:
+            wait_for(lambda: is_served(client) or serving.poll() is not None)
+            made = deployment(client, "served")
+            assert made.parameters["folders"]["input_dir"] == "plates"
+            assert [schedule.schedule.cron for schedule in made.schedules] == ["0 3 * * *"]  # type: ignore[union-attr]
+            run = client.create_flow_run_from_deployment(made.id)
+            wait_for(lambda: len(captions(out)) >= 2, lambda: log_of(client, run.id))
+            client.set_flow_run_state(run.id, Cancelling())
+            assert ended(client, run.id).is_cancelled()
+            assert 2 <= len(captions(out)) < 30
+        finally:
+            serving.send_signal(signal.SIGINT)
+            printed, _ = serving.communicate(timeout=PATIENCE)
+    assert "Traceback" not in printed
+
+
+def is_served(client: SyncPrefectClient) -> bool:
+    try:
+        deployment(client, "served")
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def test_a_schedule_that_serve_cannot_read_is_one_sentence(ui: Ui) -> None:
+    run = ui.command("flows.serve", "--cron", "at night")
+    assert run.returncode == 2
+    assert run.stderr == "--cron or --timezone is wrong: 'at night', 'UTC'.\n"
+
+
+def test_serve_says_when_there_is_no_server(ui: Ui, tmp_path: Path) -> None:
+    kept = {k: v for k, v in ui.environment.items() if not k.startswith("PREFECT_")}
+    run = subprocess.run(
+        [sys.executable, "-m", "flows.serve"],
+        env=kept | {"PREFECT_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("There is no Prefect server to serve for: ")
+
+
+# --- make ui ---
+
+
+def test_a_port_in_use_and_a_server_that_does_not_answer_are_sentences(ui: Ui) -> None:
+    environment = {k: v for k, v in ui.environment.items() if k != "PREFECT_API_URL"}
+    taken = replace(ui, environment=environment).command("flows.ui")
+    assert taken.returncode == 1
+    assert taken.stderr.startswith(f"Port {ui.port} is in use. ")
+    silent = {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"}
+    gone = replace(ui, environment=environment | silent).command("flows.ui")
+    assert gone.returncode == 1
+    assert "cannot be used" in gone.stderr and "Traceback" not in gone.stderr
+
+
+def test_ctrl_c_ends_server_worker_and_run(ui: Ui, client: SyncPrefectClient) -> None:
+    assert f"{ui.url}\n" in ui.output.read_text()
+    pictures, out = ui.pictures("last", 30), ui.project / "kept"
+    run = start(client, "on-demand", pictures, out)
+    wait_for(lambda: len(captions(out)) >= 2, lambda: log_of(client, run.id))
+    process = pid_of(client, run.id)
+    started = descendants(ui.process.pid)
+    assert {process} < started
+
+    ui.process.send_signal(signal.SIGINT)
+    assert ui.process.wait(PATIENCE) == 130
+    assert all(map(is_gone, started))
+    assert 2 <= len(captions(out)) < 30
+    assert json.loads((out / "summary.json").read_bytes())["state"] == "interrupted"
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", ui.port)) != 0
+    database = Path(ui.environment["PREFECT_HOME"]) / "prefect.db"
+    with closing(sqlite3.connect(database)) as connection:
+        names = connection.execute("SELECT DISTINCT state_type FROM flow_run").fetchall()
+    assert {name for (name,) in names} <= {"COMPLETED", "FAILED", "CANCELLED", "SCHEDULED"}
