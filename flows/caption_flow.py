@@ -38,7 +38,7 @@ from captioner.settings import (
     Settings,
 )
 from flows.plain_errors import plain_errors
-from flows.processing import MAX_WORKERS, process_images
+from flows.processing import INTERRUPTS, MAX_WORKERS, process_images
 from flows.run_page import captioning_progress, name_run
 from tasks.check_captions import check_captions
 from tasks.check_input_dir import check_input_dir
@@ -85,6 +85,8 @@ def caption_flow(
                     write_summary(whole(outcome), settings, None, began, began)
         except CaptionerError as error:
             return Failed(message=str(error), data=error)
+        except INTERRUPTS:
+            return Cancelled(message="Interrupted before the first picture")
     if outcome.interrupted:
         return Cancelled(message=f"Interrupted: {outcome.counts()}")
     if outcome.failures:

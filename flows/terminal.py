@@ -50,13 +50,15 @@ def run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
         signal.signal(number, _interrupt)
     try:
         with prefect_server():
-            return _run(flow, command)
+            code = _run(flow, command)
+        # MLX may be in the middle of something, which a thread cannot be called back from
+        return code if code != INTERRUPTED else leave(code)
     except ServerError as error:
         print(error, file=sys.stderr)
         return CANNOT_START
     except KeyboardInterrupt:
         print("Interrupted. The captions saved so far are safe.", file=sys.stderr)
-        return INTERRUPTED
+        leave(INTERRUPTED)
 
 
 def _interrupt(number: int, _: object) -> None:

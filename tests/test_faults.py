@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from captioner.provenance import FILE
 from captioner.settings import Settings
-from flows.temporary_server import _free_port, _wait_for_health
+from flows.temporary_server import _free_port, wait_until_healthy
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.killing import run_until_done
 
@@ -29,10 +30,13 @@ def pictures(folders: Settings) -> Settings:
 
 
 @contextmanager
-def running(settings: Settings, environment: Environment) -> "Iterator[subprocess.Popen[str]]":
-    """The product in a process of its own."""
+def running(
+    settings: Settings, environment: Environment, *model: str
+) -> "Iterator[subprocess.Popen[str]]":
+    """The product in a process of its own, with the embedded model when no other is named."""
     command = [sys.executable, "flows/caption_flow.py", "--input-dir", str(settings.input_dir)]
-    command += ["--output-dir", str(settings.output_dir), "--model", str(CHECKPOINT)]
+    command += ["--output-dir", str(settings.output_dir)]
+    command += model or ["--model", str(CHECKPOINT)]
     command += ["--max-tokens", str(settings.max_tokens)]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
@@ -160,7 +164,7 @@ def server(port: int, home: Path) -> "Iterator[subprocess.Popen[bytes]]":
         ) as process,
     ):
         try:
-            _wait_for_health(f"http://127.0.0.1:{port}", process, log)
+            assert wait_until_healthy(f"http://127.0.0.1:{port}", process)
             yield process
         finally:
             process.kill()
@@ -221,3 +225,23 @@ def test_a_server_that_comes_back_hears_how_the_run_ended(
     assert run.state is not None and run.state.is_completed()
     assert run.state.message == "12 captioned (12 flagged)"
     assert what_is_safe(pictures) == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_download_can_be_interrupted(
+    pictures: Settings, prefect_api: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub:  # takes calls, and never answers
+        environment = os.environ | {
+            "PREFECT_API_URL": prefect_api,
+            "HF_HOME": str(tmp_path / "hub"),
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.getsockname()[1]}",
+        }
+        with running(pictures, environment, "--repo-id", "someone/model") as process:
+            call, _ = hub.accept()
+            with call:
+                process.send_signal(number)
+                _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.splitlines()[-1] == "Interrupted before the first picture"
