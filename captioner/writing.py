@@ -2,11 +2,16 @@
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+# What JSON leaves as it is and a terminal acts upon: C1 controls, line separators, and the
+# embeddings, overrides and isolates that turn the direction of what follows.
+TERMINAL_CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -16,8 +21,7 @@ def write_json(path: Path, value: Any) -> None:
         OSError: the disk is full or the directory cannot be written to; `path` is as it was.
     """
     with _replacing(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2)
-        file.write("\n")
+        file.write(_text(value) + "\n")
 
 
 def write_json_list(path: Path, values: Iterable[Any]) -> int:
@@ -31,10 +35,14 @@ def write_json_list(path: Path, values: Iterable[Any]) -> int:
         file.write("[")
         for count, value in enumerate(values, start=1):
             file.write(",\n" if count > 1 else "\n")
-            text = json.dumps(value, ensure_ascii=False, indent=2)
-            file.write("\n".join("  " + line for line in text.split("\n")))
+            file.write("\n".join("  " + line for line in _text(value).split("\n")))
         file.write("\n]\n" if count else "]\n")
     return count
+
+
+def _text(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return TERMINAL_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from prefect.utilities.annotations import quote
 from captioner import devices
 from captioner.checkpoints import MissingCheckpoint
 from captioner.errors import CaptionerError
-from captioner.records import Outcome
+from captioner.records import Outcome, printable
 from captioner.settings import DEFAULTS, Settings
 from flows.plain_errors import plain_errors
 from flows.processing import MAX_WORKERS, process_images
@@ -53,7 +53,8 @@ def caption_flow(settings: Settings = DEFAULTS) -> State:
             check_input_dir(settings)
             pictures = scan_images(settings)
             if not pictures:
-                return Completed(message=f"No PNG, JPG or JPEG files in {settings.input_dir}")
+                where = printable(str(settings.input_dir))
+                return Completed(message=f"No PNG, JPG or JPEG files in {where}")
             checkpoint = check_model(settings)
             if isinstance(checkpoint, MissingCheckpoint):
                 checkpoint = download_model(settings, checkpoint)

@@ -12,7 +12,7 @@ from prefect.tasks import Task, exponential_backoff
 from captioner.checkpoints import MissingCheckpoint, find_checkpoint, model_location
 from captioner.errors import CheckpointError, DownloadInterrupted
 from captioner.hub import download
-from captioner.records import Checkpoint, listed
+from captioner.records import Checkpoint, listed, printable
 from captioner.settings import Settings
 
 RETRIES = 5
@@ -44,7 +44,7 @@ def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint
     if attempt == 1:
         logger.info(
             "Model files not found at %s. Initiating download for %r.",
-            model_location(settings),
+            printable(str(model_location(settings))),
             settings.repo_id,
             extra={"plain": True},
         )

@@ -6,7 +6,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.devices import device_of
-from captioner.records import LoadedModel, Outcome
+from captioner.records import LoadedModel, Outcome, printable
 from captioner.results import Times, write_combined_files
 from captioner.settings import Settings
 
@@ -27,6 +27,6 @@ def write_summary(
         "Wrote %d %s to %s",
         len(outcome.captioned),
         files,
-        settings.output_dir,
+        printable(str(settings.output_dir)),
         extra={"plain": True},
     )

@@ -315,17 +315,3 @@ def test_the_background_is_what_the_model_sees_behind_a_transparent_picture(
     run_flow(folders.model_copy(update={"background": "navy"}))
     captions = {entry["image"]: entry["caption"] for entry in entries(folders)}
     assert captions["transparent.png"] == captions["navy.png"] != captions["white.png"]
-
-
-def test_names_that_mean_something_to_a_terminal_are_harmless(
-    run_flow: RunFlow, folders: Settings
-) -> None:
-    names = ["-n.png", "a\nb.png", "100%s {x}.png", '"quoted".png', "\x1b[31mred.png", "ü😀‮.png"]
-    for name in names:
-        draw_picture(folders.input_dir / "plain.png").rename(folders.input_dir / name)
-    run = run_flow(folders)
-    assert run.state.message == f"{len(names)} captioned"
-    assert sorted(e["image"] for e in entries(folders)) == sorted(names)
-    assert not any("\x1b" in line or "\n" in line for line in run.logs)
-    assert "caption a\\nb.png" in run.task_runs
-    assert "caption 100%s {x}.png" in run.task_runs
