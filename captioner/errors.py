@@ -11,6 +11,8 @@ CaptionerError              one sentence for the user, with the next step
 └── CaptionError            one image got no caption; the run goes on
 """
 
+from captioner.records import printable
+
 
 class CaptionerError(Exception):
     """The base of them all; `str()` of it is a sentence that a user can act on."""
@@ -49,6 +51,9 @@ class CaptionError(CaptionerError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, or its type when it has none."""
+    """The first line of an exception's text, or its type when it has none; printable.
+
+    Libraries quote what they were given, such as a checkpoint's configuration.
+    """
     lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+    return printable(lines[0].strip()) if lines else type(error).__name__

@@ -117,7 +117,7 @@ def explain(error: Exception, repo_id: str, target: Path | None) -> CaptionerErr
 
 def _broken_off(repo_id: str, reason: str) -> DownloadInterrupted:
     return DownloadInterrupted(
-        f"The download of {repo_id} broke off ({printable(reason)}); "
+        f"The download of {repo_id} broke off ({reason}); "
         "start again to go on: the files that are finished are kept."
     )
 

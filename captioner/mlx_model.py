@@ -20,7 +20,7 @@ from captioner.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.machine import memory_bytes
 from captioner.mlx_rows import BatchedRows, OneRow, Prepared, Request, Row, Rows
-from captioner.records import Generation
+from captioner.records import Generation, printable
 
 # Freed arrays that MLX keeps for reuse; without a bound they grow with every new picture size.
 BUFFER_CACHE_BYTES = 1 << 30
@@ -62,7 +62,8 @@ class MlxModel:
         try:
             self._model, self._processor = load(str(directory), trust_remote_code=False)
         except Exception as error:
-            raise CheckpointError(f"MLX cannot load {directory}: {first_line(error)}") from error
+            shown = printable(str(directory))
+            raise CheckpointError(f"MLX cannot load {shown}: {first_line(error)}") from error
         self._config = self._model.config
         self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
         self._tokenizer.stopping_criteria.reset(self._config.eos_token_id)
@@ -149,7 +150,9 @@ class MlxModel:
     def _text(self, row: Row) -> str:
         """What the row says, without thinking and without what it repeats."""
         if row.loop is None:
-            return without_thinking(self._decoded(row.tokens))
+            # not every checkpoint marks the token that ends a text as a special one
+            said = row.tokens[:-1] if row.finish_reason == "stop" else row.tokens
+            return without_thinking(self._decoded(said))
         kept = self._decoded(row.tokens[: row.loop.kept])
         longer = self._decoded(row.tokens[: row.loop.kept + row.loop.period])
         return without_thinking(to_sentence_end(kept, longer))

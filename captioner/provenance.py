@@ -21,7 +21,7 @@ from typing import Any
 from captioner.errors import OutputError
 from captioner.records import Caption, Checkpoint, Picture, Skipped, Stamp, printable
 from captioner.settings import Settings
-from captioner.writing import cannot_write
+from captioner.writing import cannot_write, json_text
 
 FILE = "provenance.jsonl"
 VERSION = 1
@@ -227,7 +227,7 @@ def _append(
         **more,
     }
     # backslashreplace: a file name that is not UTF-8 becomes the JSON escape of its bytes
-    data = (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+    data = (json_text(line) + "\n").encode(errors="backslashreplace")
     path = directory / FILE
     try:
         with _appending, path.open("ab", buffering=0) as file:

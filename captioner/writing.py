@@ -14,6 +14,16 @@ from captioner.records import printable
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 
+# What JSON leaves as it is and a terminal acts upon: C1 controls, line separators, and the
+# embeddings, overrides and isolates that turn the direction of what follows.
+TERMINAL_CONTROLS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON, readable but for what a terminal would act upon."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return TERMINAL_CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON value, UTF-8, atomically.
@@ -22,8 +32,7 @@ def write_json(path: Path, value: Any) -> None:
         OSError: the disk is full or the directory cannot be written to; `path` is as it was.
     """
     with _replacing(path) as file:
-        json.dump(value, file, ensure_ascii=False, indent=2)
-        file.write("\n")
+        file.write(json_text(value, indent=2) + "\n")
 
 
 def write_json_list(path: Path, values: Iterable[Any]) -> int:
@@ -37,8 +46,7 @@ def write_json_list(path: Path, values: Iterable[Any]) -> int:
         file.write("[")
         for count, value in enumerate(values, start=1):
             file.write(",\n" if count > 1 else "\n")
-            text = json.dumps(value, ensure_ascii=False, indent=2)
-            file.write("\n".join("  " + line for line in text.split("\n")))
+            file.write("\n".join("  " + line for line in json_text(value, indent=2).split("\n")))
         file.write("\n]\n" if count else "]\n")
     return count
 

@@ -27,7 +27,7 @@ from captioner import devices
 from captioner.checkpoints import MissingCheckpoint
 from captioner.errors import CaptionerError
 from captioner.locking import locked
-from captioner.records import Outcome
+from captioner.records import Outcome, printable
 from captioner.settings import (
     AgainSettings,
     DecodingSettings,
@@ -76,7 +76,8 @@ def caption_flow(
             pictures = scan_images(settings)
             name_run(settings, pictures)
             if not pictures:
-                return Completed(message=f"No PNG, JPG or JPEG files in {settings.input_dir}")
+                where = printable(str(settings.input_dir))
+                return Completed(message=f"No PNG, JPG or JPEG files in {where}")
             with locked(settings.output_dir):
                 outcome = Outcome(check_captions(whole(pictures), settings))
                 if outcome.plan.todo:

@@ -3,6 +3,7 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from captioner.records import printable
 from captioner.scanning import check_input, check_output
 from captioner.settings import Settings
 
@@ -16,4 +17,4 @@ def check_input_dir(settings: Settings) -> None:
     """
     check_input(settings.input_dir)
     check_output(settings.output_dir)
-    get_run_logger().info("Output directory: %s", settings.output_dir)
+    get_run_logger().info("Output directory: %s", printable(str(settings.output_dir)))

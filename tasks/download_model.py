@@ -13,7 +13,7 @@ from captioner.checkpoints import MissingCheckpoint, find_checkpoint, model_loca
 from captioner.errors import CheckpointError, DownloadInterrupted
 from captioner.hub import download
 from captioner.progress import Received
-from captioner.records import Checkpoint, listed
+from captioner.records import Checkpoint, listed, printable
 from captioner.settings import Settings
 from tasks.artifacts import moving_progress
 
@@ -46,7 +46,7 @@ def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint
     if attempt == 1:
         logger.info(
             "Model files not found at %s. Initiating download for %r.",
-            model_location(settings),
+            printable(str(model_location(settings))),
             settings.repo_id,
             extra={"plain": True},
         )

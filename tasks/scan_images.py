@@ -3,7 +3,7 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.records import Picture
+from captioner.records import Picture, printable
 from captioner.scanning import scan
 from captioner.settings import Settings
 
@@ -17,7 +17,8 @@ def scan_images(settings: Settings) -> list[Picture]:
     """
     pictures = scan(settings.input_dir)
     logger = get_run_logger()
-    logger.info("Found %d image(s) in %s", len(pictures), settings.input_dir)
+    where = printable(str(settings.input_dir))
+    logger.info("Found %d image(s) in %s", len(pictures), where)
     if not pictures:
-        logger.warning("There is no PNG, JPG or JPEG file to caption in %s.", settings.input_dir)
+        logger.warning("There is no PNG, JPG or JPEG file to caption in %s.", where)
     return pictures

@@ -6,7 +6,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.devices import device_of
-from captioner.records import DeviceFigures, LoadedModel, Outcome
+from captioner.records import DeviceFigures, LoadedModel, Outcome, printable
 from captioner.results import Times, write_combined_files
 from captioner.settings import Settings
 from tasks.artifacts import publish_report
@@ -39,6 +39,6 @@ def _log(outcome: Outcome, settings: Settings) -> None:
         "Wrote %d %s to %s",
         len(outcome.captioned),
         "caption file" if len(outcome.captioned) == 1 else "caption files",
-        settings.output_dir,
+        printable(str(settings.output_dir)),
         extra={"plain": True},
     )
