@@ -1,7 +1,8 @@
 """The device: one thread that owns a loaded checkpoint and generates captions.
 
 Other threads hand it pictures, prepared on their own time, over a bounded queue, and wait for the
-captions. It knows nothing of files, of Prefect, or of what a caption is for.
+captions. Where it is safe, an encoder looks at the next pictures while it generates. It knows
+nothing of files, of Prefect, or of what a caption is for.
 """
 
 import logging
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -48,6 +50,7 @@ class _Job:
     prepared: Prepared
     request: Request
     encoding: "Future[Encoded] | None" = None  # by the encoder, where there is one
+    alone: bool = False  # because the batch that it was in has failed
     started: threading.Event = field(default_factory=threading.Event)
     result: "Future[Generation]" = field(default_factory=Future)
 
@@ -64,20 +67,26 @@ class Device:
     """
 
     def __init__(
-        self, directory: Path, batch_size: int | Literal["auto"] = 1, max_tokens: int = 512
+        self,
+        directory: Path,
+        batch_size: int | Literal["auto"] = 1,
+        max_tokens: int = 512,
+        encode_ahead: bool = True,
     ) -> None:
         """Load the checkpoint in `directory`, to caption `batch_size` pictures at a time.
 
-        With "auto" as many as there is memory left for, at `max_tokens` tokens each.
+        With "auto" as many as there is memory left for, at `max_tokens` tokens each. Pictures are
+        encoded ahead on a thread of their own where that is safe, and never without `encode_ahead`.
 
         Raises:
             CheckpointError: MLX cannot load it.
         """
         self.peak_memory_bytes = 0
+        self._encode_ahead = encode_ahead
         self._stopwatch = Stopwatch()
         self._working: dict[Row, _Job] = {}
         self._ahead: deque[_Job] = deque()  # taken from the queue, to be begun next
-        self._again: deque[_Job] = deque()  # to be done once more, after a batch failed
+        self._again: deque[_Job] = deque()  # to be done once more, alone, after a batch failed
         self._jobs: queue.Queue[_Job] = queue.Queue(PREPARED_AT_MOST)
         self._turnstile = Turnstile()
         self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
@@ -170,7 +179,7 @@ class Device:
             return
         loaded.set_result(model)
         try:
-            with freed_afterwards(), model.wired(), model.encoder() as encoder:
+            with freed_afterwards(), model.wired(), self._encoder_of(model) as encoder:
                 self._work(model, encoder)
         finally:
             self._stopping.set()
@@ -178,22 +187,27 @@ class Device:
                 job.fail(self._gone())
             self._fail_waiting()
 
+    def _encoder_of(self, model: MlxModel) -> AbstractContextManager[Encoder | None]:
+        return model.encoder() if self._encode_ahead else nullcontext()
+
     def _work(self, model: MlxModel, encoder: Encoder | None) -> None:
         """Keep the rows full and step them, until the device is stopped."""
-        capacity = self._batch_size
-        rows = model.rows(capacity)
+        rows = model.rows(capacity := self._capacity())
         while not self._stopping.is_set():
+            if not self._working and capacity != self._capacity():
+                rows = model.rows(capacity := self._capacity())
             try:
                 self._take(encoder, wait=not rows)
                 self._fill(model, rows, capacity)
                 self._step(model, rows)
             except Exception as error:
                 self._give_up(error)
-                capacity = 1 if self._again else self._batch_size
-                rows = model.rows(capacity)
-            if capacity < self._batch_size and not (self._again or self._working):
-                capacity = self._batch_size
-                rows = model.rows(capacity)
+                capacity = 0  # these rows are of no use any more
+
+    def _capacity(self) -> int:
+        """As many rows as asked for; one while there are pictures whose batch failed."""
+        jobs = (*self._again, *self._ahead, *self._working.values())
+        return 1 if any(job.alone for job in jobs) else self._batch_size
 
     def _take(self, encoder: Encoder | None, wait: bool) -> None:
         """Take the next pictures from the queue and have them encoded.
@@ -257,6 +271,8 @@ class Device:
         if is_out_of_memory(error):
             self._batch_size = max(1, self._batch_size // 2)
             logger.warning("MLX ran out of memory; going on with --batch-size %d", self._batch_size)
+        for job in jobs:
+            job.alone = True
         self._again.extend(jobs)
 
     def _fail_waiting(self) -> None:
