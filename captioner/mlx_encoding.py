@@ -3,8 +3,12 @@
 Knows nothing of captions, queues or files. `mlx` is imported inside functions.
 """
 
+import ctypes
+import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,3 +107,23 @@ def works_ahead(model: Any) -> bool:
 
     on_cpu = mx.default_device().type == mx.DeviceType.cpu
     return on_cpu and model.config.model_type in LEAVES_NO_TRACE
+
+
+@contextmanager
+def blas_shared() -> Iterator[None]:
+    """While the block runs, OpenBLAS uses half of the cores, since two streams call it at a time.
+
+    Only where it was preloaded in place of the BLAS that MLX's Linux build comes with, and unless
+    OPENBLAS_NUM_THREADS says how many threads it may have.
+    """
+    symbols = ctypes.CDLL(None)
+    set_threads = getattr(symbols, "openblas_set_num_threads", None)
+    if set_threads is None or "OPENBLAS_NUM_THREADS" in os.environ:
+        yield
+        return
+    before = symbols.openblas_get_num_threads()
+    set_threads(max(1, before // 2))
+    try:
+        yield
+    finally:
+        set_threads(before)

@@ -8,7 +8,7 @@ hands out numpy arrays; all else has to run on the thread that loaded the checkp
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,14 @@ from PIL import Image
 from captioner.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.machine import memory_bytes
-from captioner.mlx_encoding import Encoded, Encoder, Prepared, encode, works_ahead
+from captioner.mlx_encoding import (
+    Encoded,
+    Encoder,
+    Prepared,
+    blas_shared,
+    encode,
+    works_ahead,
+)
 from captioner.mlx_rows import BatchedRows, OneRow, Request, Row, Rows
 from captioner.records import Generation
 
@@ -109,10 +116,10 @@ class MlxModel:
     @contextmanager
     def encoder(self) -> Iterator[Encoder | None]:
         """While the block runs, a thread that encodes ahead; None where that is not safe."""
-        with ExitStack() as closed:
-            encoder = Encoder(self._model) if works_ahead(self._model) else None
-            if encoder:
-                closed.callback(encoder.close)
+        if not works_ahead(self._model):
+            yield None
+            return
+        with blas_shared(), closing(Encoder(self._model)) as encoder:
             yield encoder
 
     def fitting_batch_size(self, max_tokens: int) -> int:
