@@ -1,4 +1,4 @@
-"""What every measured process runs under: one BLAS, one number of threads, no network.
+"""What every measured process runs under: one BLAS, the same environment, no network.
 
 Knows what machine this is; knows nothing of what is measured.
 """
@@ -47,15 +47,17 @@ def openblas() -> str | None:
 
 
 def measured(threads: int | None = None, **more: str) -> dict[str, str]:
-    """The environment of a measured process, with `threads` of the BLAS, or as many as usual."""
-    number = str(threads or blas_threads())
+    """The environment of a measured process, with `threads` of the BLAS, or as many as it takes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CAPTION_")}
     library = openblas()
     return {
         **kept,
         **({"LD_PRELOAD": library} if library else {}),
-        "OPENBLAS_NUM_THREADS": number,
-        "OMP_NUM_THREADS": number,
+        **(
+            {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+            if threads
+            else {}
+        ),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "PYTHONUNBUFFERED": "1",
@@ -63,9 +65,10 @@ def measured(threads: int | None = None, **more: str) -> dict[str, str]:
     }
 
 
-def blas_threads() -> int:
-    """What OPENBLAS_NUM_THREADS says, for all systems alike; otherwise one for each core."""
-    return int(os.environ.get("OPENBLAS_NUM_THREADS") or os.cpu_count() or 1)
+def blas_threads() -> str:
+    """What OPENBLAS_NUM_THREADS says, for all systems alike; otherwise each does as it likes."""
+    number = os.environ.get("OPENBLAS_NUM_THREADS")
+    return f"{number} thread(s)" if number else "as many threads as each system takes"
 
 
 def this_machine() -> Machine:
@@ -74,7 +77,7 @@ def this_machine() -> Machine:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     blas = "Accelerate" if sys.platform == "darwin" else openblas() or "reference (slow)"
     if openblas():
-        blas += f" with {blas_threads()} thread(s)"
+        blas += f" with {blas_threads()}"
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),

@@ -1,7 +1,8 @@
 """The device: one thread that owns a loaded checkpoint and generates captions.
 
 Other threads hand it pictures, prepared on their own time, over a bounded queue, and wait for the
-captions. It knows nothing of files, of Prefect, or of what a caption is for.
+captions. Where it is safe, an encoder looks at the next pictures while it generates. It knows
+nothing of files, of Prefect, or of what a caption is for.
 """
 
 import logging
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -24,19 +26,22 @@ from captioner.errors import (
     DeviceStopped,
     first_line,
 )
+from captioner.mlx_encoding import Encoded, Encoder, Prepared
 from captioner.mlx_model import (
     MlxModel,
     freed_afterwards,
     is_out_of_memory,
     peak_memory_bytes,
 )
-from captioner.mlx_rows import Prepared, Request, Row, Rows
+from captioner.mlx_rows import Request, Row, Rows
 from captioner.records import DeviceFigures, Generation
+from captioner.stopwatch import Stopwatch
 from captioner.turnstile import Turnstile
 
 logger = logging.getLogger(__name__)
 
-PREPARED_AT_MOST = 2  # pictures that wait for the device with their pixels in memory
+PREPARED_AT_MOST = 1  # pictures that wait for the device with their pixels in memory
+ENCODED_AT_MOST = 2  # pictures that are encoded ahead: one done, one being done
 IDLE_SECONDS = 0.2  # how often a thread that waits looks whether the device was stopped
 
 
@@ -44,6 +49,8 @@ IDLE_SECONDS = 0.2  # how often a thread that waits looks whether the device was
 class _Job:
     prepared: Prepared
     request: Request
+    encoding: "Future[Encoded] | None" = None  # by the encoder, where there is one
+    alone: bool = False  # because the batch that it was in has failed
     started: threading.Event = field(default_factory=threading.Event)
     result: "Future[Generation]" = field(default_factory=Future)
 
@@ -60,20 +67,26 @@ class Device:
     """
 
     def __init__(
-        self, directory: Path, batch_size: int | Literal["auto"] = 1, max_tokens: int = 512
+        self,
+        directory: Path,
+        batch_size: int | Literal["auto"] = 1,
+        max_tokens: int = 512,
+        encode_ahead: bool = True,
     ) -> None:
         """Load the checkpoint in `directory`, to caption `batch_size` pictures at a time.
 
-        With "auto" as many as there is memory left for, at `max_tokens` tokens each.
+        With "auto" as many as there is memory left for, at `max_tokens` tokens each. Pictures are
+        encoded ahead on a thread of their own where that is safe, and never without `encode_ahead`.
 
         Raises:
             CheckpointError: MLX cannot load it.
         """
         self.peak_memory_bytes = 0
-        self.busy_seconds = 0.0
-        self.idle_seconds = 0.0
+        self._encode_ahead = encode_ahead
+        self._stopwatch = Stopwatch()
         self._working: dict[Row, _Job] = {}
-        self._again: deque[_Job] = deque()  # to be done once more, after a batch failed
+        self._ahead: deque[_Job] = deque()  # taken from the queue, to be begun next
+        self._again: deque[_Job] = deque()  # to be done once more, alone, after a batch failed
         self._jobs: queue.Queue[_Job] = queue.Queue(PREPARED_AT_MOST)
         self._turnstile = Turnstile()
         self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
@@ -118,7 +131,9 @@ class Device:
 
     def figures(self) -> DeviceFigures:
         """What it did so far."""
-        return DeviceFigures(self.busy_seconds, self.idle_seconds, self.peak_memory_bytes)
+        return DeviceFigures(
+            self._stopwatch.busy_seconds, self._stopwatch.idle_seconds, self.peak_memory_bytes
+        )
 
     def stop(self) -> None:
         """Give up what is running and what waits, free the checkpoint and end the thread."""
@@ -164,59 +179,84 @@ class Device:
             return
         loaded.set_result(model)
         try:
-            with freed_afterwards(), model.wired():
-                self._work(model)
+            with freed_afterwards(), model.wired(), self._encoder_of(model) as encoder:
+                self._work(model, encoder)
         finally:
             self._stopping.set()
-            for job in (*self._working.values(), *self._again):
+            for job in (*self._working.values(), *self._ahead, *self._again):
                 job.fail(self._gone())
             self._fail_waiting()
 
-    def _work(self, model: MlxModel) -> None:
+    def _encoder_of(self, model: MlxModel) -> AbstractContextManager[Encoder | None]:
+        return model.encoder() if self._encode_ahead else nullcontext()
+
+    def _work(self, model: MlxModel, encoder: Encoder | None) -> None:
         """Keep the rows full and step them, until the device is stopped."""
-        capacity = self._batch_size
-        rows = model.rows(capacity)
+        rows = model.rows(capacity := self._capacity())
         while not self._stopping.is_set():
+            if not self._working and capacity != self._capacity():
+                rows = model.rows(capacity := self._capacity())
             try:
-                self._fill(rows, capacity)
+                self._take(encoder, wait=not rows)
+                self._fill(model, rows, capacity)
                 self._step(model, rows)
             except Exception as error:
                 self._give_up(error)
-                capacity = 1 if self._again else self._batch_size
-                rows = model.rows(capacity)
-            if capacity < self._batch_size and not (self._again or self._working):
-                capacity = self._batch_size
-                rows = model.rows(capacity)
+                capacity = 0  # these rows are of no use any more
 
-    def _step(self, model: MlxModel, rows: Rows) -> None:
-        began = time.perf_counter()
-        try:
-            for row in rows.step():
-                self.peak_memory_bytes = peak_memory_bytes()
-                self._working.pop(row).result.set_result(model.describe(row))
-        finally:
-            self.busy_seconds += time.perf_counter() - began
+    def _capacity(self) -> int:
+        """As many rows as asked for; one while there are pictures whose batch failed."""
+        jobs = (*self._again, *self._ahead, *self._working.values())
+        return 1 if any(job.alone for job in jobs) else self._batch_size
 
-    def _fill(self, rows: Rows, capacity: int) -> None:
-        """Begin rows while there is room and a picture is ready; waits when there is no row."""
-        while len(rows) < capacity:
-            waited = time.perf_counter()
+    def _take(self, encoder: Encoder | None, wait: bool) -> None:
+        """Take the next pictures from the queue and have them encoded.
+
+        When there is nothing else to do, `wait` a moment for one.
+        """
+        while len(self._ahead) < (ENCODED_AT_MOST if encoder else 1):
+            wait = wait and not self._ahead
             try:
-                job = self._again.popleft() if self._again else self._next(wait=not rows)
+                job = self._again.popleft() if self._again else self._next(wait)
             except queue.Empty:
                 return
-            finally:
-                if self.busy_seconds and not rows:
-                    self.idle_seconds += time.perf_counter() - waited
+            self._stopwatch.begin()
+            job.encoding = encoder.begin(job.prepared) if encoder else None
+            self._ahead.append(job)
+
+    def _next(self, wait: bool) -> _Job:
+        if not wait or not self._jobs.empty():
+            return self._jobs.get_nowait()
+        self._stopwatch.end()
+        return self._jobs.get(timeout=IDLE_SECONDS)
+
+    def _fill(self, model: MlxModel, rows: Rows, capacity: int) -> None:
+        """Begin rows while there is room and a picture is ready; waits for it when there is no
+        row."""
+        while self._ahead and len(rows) < capacity:
+            if len(rows) and (encoding := self._ahead[0].encoding) and not encoding.done():
+                return
+            job = self._ahead.popleft()
             row = Row(job.prepared, job.request)
             self._working[row] = job
             job.started.set()
-            began = time.perf_counter()
-            rows.add(row)
-            self.busy_seconds += time.perf_counter() - began
+            try:
+                encoded = job.encoding.result() if job.encoding else model.encode(job.prepared)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                del self._working[row]
+                job.fail(CaptionError(f"MLX failed: {first_line(error)}"))
+                continue
+            finally:
+                job.encoding = None  # or its arrays would live until the caption is done
+            row.began = time.perf_counter() - encoded.seconds
+            rows.add(row, encoded)
 
-    def _next(self, wait: bool) -> _Job:
-        return self._jobs.get(block=wait, timeout=IDLE_SECONDS if wait else None)
+    def _step(self, model: MlxModel, rows: Rows) -> None:
+        for row in rows.step():
+            self.peak_memory_bytes = peak_memory_bytes()
+            self._working.pop(row).result.set_result(model.describe(row))
 
     def _give_up(self, error: Exception) -> None:
         """A lone picture fails; several are done again, one by one, to find the one that fails.
@@ -231,6 +271,8 @@ class Device:
         if is_out_of_memory(error):
             self._batch_size = max(1, self._batch_size // 2)
             logger.warning("MLX ran out of memory; going on with --batch-size %d", self._batch_size)
+        for job in jobs:
+            job.alone = True
         self._again.extend(jobs)
 
     def _fail_waiting(self) -> None:

@@ -1,14 +1,14 @@
 """A checkpoint in MLX: load it, prepare pictures for it, and generate captions with it.
 
-With `mlx_rows.py` the only module that imports `mlx` and `mlx_vlm`, and only inside functions. It
-knows nothing of threads, except that MLX's streams belong to the thread that made them
-(https://github.com/ml-explore/mlx/issues/3727): `prepare` may run on any thread, since it hands
-out numpy arrays; all else has to run on the thread that called `load`.
+With `mlx_rows.py` and `mlx_encoding.py` the only module that imports `mlx` and `mlx_vlm`, and only
+inside functions. It knows nothing of threads, except that MLX's streams belong to the thread that
+made them (https://github.com/ml-explore/mlx/issues/3727): `prepare` may run on any thread, since it
+hands out numpy arrays; all else has to run on the thread that loaded the checkpoint.
 """
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from PIL import Image
 from captioner.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.machine import memory_bytes
-from captioner.mlx_rows import BatchedRows, OneRow, Prepared, Request, Row, Rows
+from captioner.mlx_encoding import (
+    Encoded,
+    Encoder,
+    Prepared,
+    blas_shared,
+    encode,
+    works_ahead,
+)
+from captioner.mlx_rows import BatchedRows, OneRow, Request, Row, Rows
 from captioner.records import Generation, printable
 
 # Freed arrays that MLX keeps for reuse; without a bound they grow with every new picture size.
@@ -101,6 +109,19 @@ class MlxModel:
         if capacity == 1:
             return OneRow(self._model, self._tokenizer.stopping_criteria)
         return BatchedRows(self._model, self._processor, capacity)
+
+    def encode(self, prepared: Prepared) -> Encoded:
+        """Run the vision tower."""
+        return encode(self._model, prepared)
+
+    @contextmanager
+    def encoder(self) -> Iterator[Encoder | None]:
+        """While the block runs, a thread that encodes ahead; None where that is not safe."""
+        if not works_ahead(self._model):
+            yield None
+            return
+        with blas_shared(), closing(Encoder(self._model)) as encoder:
+            yield encoder
 
     def fitting_batch_size(self, max_tokens: int) -> int:
         """How many captions of `max_tokens` tokens fit into half of the memory that is free.

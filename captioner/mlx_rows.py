@@ -1,7 +1,7 @@
 """Captions while they are generated in MLX: one at a time, or several in a continuous batch.
 
-Everything here runs on the device's thread. `mlx` and `mlx_vlm` are imported here and in
-`mlx_model.py` alone, inside functions. Knows nothing of files or of how prompts are made.
+Everything here runs on the device's thread; `mlx` and `mlx_vlm` are imported inside functions.
+Knows nothing of files or of how prompts are made.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from captioner.mlx_encoding import Encoded, Prepared, encode
 from captioner.repetition import Loop, LoopDetector
 
 
@@ -25,21 +25,6 @@ class Request:
     max_tokens: int
     temperature: float
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What the model takes, as numpy arrays: token ids, patches and whatever its processor adds."""
-
-    arrays: dict[str, npt.NDArray[Any]]
-    image_tokens: int
-    width: int  # pixels, as the model sees the picture
-    height: int
-
-    @property
-    def prompt_tokens(self) -> int:
-        """How many tokens are prefilled, those of the picture included."""
-        return int(self.arrays["input_ids"].size)
 
 
 @dataclass(eq=False, slots=True)
@@ -74,8 +59,8 @@ class Row:
 class Rows(Protocol):
     """Captions that are being generated together."""
 
-    def add(self, row: Row) -> None:
-        """Begin one more row."""
+    def add(self, row: Row, encoded: Encoded | None = None) -> None:
+        """Begin one more row, whose picture is encoded first unless it was `encoded` before."""
 
     def step(self) -> list[Row]:
         """One decode step; the rows that it finished."""
@@ -96,21 +81,21 @@ class OneRow:
     def __len__(self) -> int:
         return 0 if self._row is None else 1
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, encoded: Encoded | None = None) -> None:
         """Begin the row."""
         from mlx_vlm.generate import generate_step
 
-        ids, pixels, mask, rest = _inputs(row.prepared)
+        encoded = encoded or encode(self._model, row.prepared)
         self._row = row
         self._tokens = generate_step(
-            ids,
-            self._model,
-            pixels,
-            mask,
+            encoded.ids,
+            _AlreadyEncoded(self._model, encoded),
+            None,
+            encoded.mask,
             max_tokens=row.request.max_tokens,
             temperature=0.0,
             logits_processors=_sampling(self._model.config, row),
-            **rest,
+            **encoded.rest,
         )
 
     def step(self) -> list[Row]:
@@ -138,6 +123,22 @@ class OneRow:
         mx.clear_cache()
 
 
+class _AlreadyEncoded:
+    """A model that has seen the picture: `generate_step` asks it to encode, and gets what is."""
+
+    def __init__(self, model: Any, encoded: Encoded) -> None:
+        self._model = model
+        self._encoded: Encoded | None = encoded
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def get_input_embeddings(self, *_: Any, **__: Any) -> Any:
+        """What was encoded; once, so that nothing of the picture outlives its prefill."""
+        encoded, self._encoded = self._encoded, None
+        return encoded and encoded.features
+
+
 class BatchedRows:
     """Continuous batching: a row joins as soon as there is room and leaves when it is finished.
 
@@ -161,21 +162,17 @@ class BatchedRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, row: Row) -> None:
-        """Encode the picture and queue the row for prefill."""
-        import mlx.core as mx
-        from mlx_vlm.generate.common import generation_stream
-
-        ids, pixels, mask, rest = _inputs(row.prepared)
-        with mx.stream(generation_stream):
-            features = self._model.get_input_embeddings(ids, pixels, mask=mask, **rest).to_dict()
+    def add(self, row: Row, encoded: Encoded | None = None) -> None:
+        """Queue the row for prefill."""
+        encoded = encoded or encode(self._model, row.prepared)
+        features = encoded.features.to_dict()
         kept = {name: value for name, value in features.items() if value is not None}
         (uid,) = self._generator.insert(
-            ids,
+            encoded.ids,
             row.request.max_tokens,
-            prompt_kwargs=[rest | kept],
+            prompt_kwargs=[encoded.rest | kept],
             logits_processors=[_sampling(self._model.config, row)],
-            attention_mask=mask,
+            attention_mask=encoded.mask,
         )
         self._rows[uid] = row
 
@@ -228,15 +225,6 @@ class GumbelNoise:
         self._position += 1
         key = mx.random.key(int.from_bytes(digest.digest()[:8], "little"))
         return logprobs / self._temperature + mx.random.gumbel(logprobs.shape, key=key)
-
-
-def _inputs(prepared: Prepared) -> tuple[Any, Any, Any, dict[str, Any]]:
-    """Token ids, pixels, attention mask and the rest, as MLX arrays of the calling thread."""
-    import mlx.core as mx
-
-    arrays = {name: mx.array(value) for name, value in prepared.arrays.items()}
-    ids, mask = arrays.pop("input_ids"), arrays.pop("attention_mask", None)
-    return ids, arrays.pop("pixel_values", None), mask, arrays
 
 
 def _sampling(config: Any, row: Row) -> list[Any]:

@@ -17,12 +17,22 @@ from captioner.device import Device
 from captioner.errors import CaptionError, CheckpointError, DeviceStopped
 from captioner.image_files import UnreadableImage
 from captioner.images import load_image
+from captioner.mlx_model import is_out_of_memory
 from captioner.mlx_rows import Request
 from captioner.records import Generation
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.float32 import dequantise, never_ending
 
 SIZES = [(192, 128), (300, 300), (128, 400), (640, 200), (90, 90), (256, 144), (500, 480)]
+# As MLX says it: mlx/backend/metal/allocator.cpp, and ml-explore/mlx#479 for the last one.
+OUT_OF_MEMORY = [
+    "[metal::malloc] Attempting to allocate 48736917632 bytes which is greater than the maximum "
+    "allowed buffer size of 30150672384 bytes.",
+    "[metal::malloc] Resource limit (499000) exceeded.",
+    "[malloc] Unable to allocate 1073741824 bytes.",
+    "[METAL] Command buffer execution failed: Insufficient Memory "
+    "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+]
 GREEDY = Request("Describe the contents of this image.", None, 40, 0.0)
 
 
@@ -40,8 +50,10 @@ def pictures(tmp_path: Path) -> list[Path]:
 
 
 @contextmanager
-def device(checkpoint: Path, batch_size: int | Literal["auto"] = 1) -> Iterator[Device]:
-    made = Device(checkpoint, batch_size)
+def device(
+    checkpoint: Path, batch_size: int | Literal["auto"] = 1, encode_ahead: bool = True
+) -> Iterator[Device]:
+    made = Device(checkpoint, batch_size, encode_ahead=encode_ahead)
     try:
         yield made
     finally:
@@ -59,13 +71,13 @@ def caption_all(on: Device, pictures: list[Path], request: Request = GREEDY) -> 
 def test_batches_of_any_size_give_the_same_captions(
     float32_checkpoint: Path, pictures: list[Path]
 ) -> None:
-    texts: dict[int, list[tuple[str, int, str]]] = {}
-    for batch_size in (1, 3, 8):
-        with device(float32_checkpoint, batch_size) as on:
+    texts: list[list[tuple[str, int, str]]] = []
+    for batch_size, encode_ahead in ((1, False), (1, True), (3, True), (3, False), (8, True)):
+        with device(float32_checkpoint, batch_size, encode_ahead) as on:
             done = caption_all(on, pictures)
-            texts[batch_size] = [(g.text, g.generated_tokens, g.finish_reason) for g in done]
-    assert texts[1] == texts[3] == texts[8]
-    assert all(text for text, _, _ in texts[1])
+            texts.append([(g.text, g.generated_tokens, g.finish_reason) for g in done])
+    assert texts[1:] == texts[:-1]
+    assert all(text for text, _, _ in texts[0])
 
 
 def test_a_sampled_caption_depends_on_the_seed_and_the_picture_alone(
@@ -151,6 +163,93 @@ def test_a_row_that_mlx_cannot_do_fails_alone(pictures: list[Path], batch_size: 
         with pytest.raises(CaptionError, match="MLX failed"):
             done[1].result()
         assert all(done[turn].result().text for turn in (0, 2, 3))
+
+
+class Unlucky(int):
+    """A seed that makes the first `times` attempts at a row fail on the device's thread."""
+
+    times: int
+    error: str
+
+    def __str__(self) -> str:
+        self.times -= 1
+        if self.times >= 0:
+            raise RuntimeError(self.error)
+        return super().__str__()
+
+
+def sampled(times: int, error: str) -> Request:
+    seed = Unlucky(1)
+    seed.times, seed.error = times, error
+    return Request(GREEDY.user_prompt, None, 20, 0.5, seed)
+
+
+@pytest.mark.parametrize(
+    ("error", "times", "halved"),
+    [(OUT_OF_MEMORY[2], 1, True), ("[matmul] no", 1, False), ("[matmul] no", 2, False)],
+    ids=["memory", "passing", "lasting"],
+)
+def test_a_batch_that_fails_is_done_again_one_by_one(
+    pictures: list[Path],
+    caplog: pytest.LogCaptureFixture,
+    error: str,
+    times: int,
+    halved: bool,
+) -> None:
+    usual = sampled(0, "")
+    with device(CHECKPOINT, 4) as on, ThreadPoolExecutor(4) as threads:
+
+        def one(turn: int) -> Generation:
+            request = sampled(times, error) if turn == 3 else usual
+            return on.caption(turn, lambda: load_image(pictures[turn], 0), request, lambda: None)
+
+        done = [threads.submit(one, turn) for turn in range(4)]
+        if times > 1:
+            with pytest.raises(CaptionError, match="no"):
+                done.pop().result()
+        failed_once = [future.result().text for future in done]
+    with device(CHECKPOINT) as on:
+        alone = [g.text for g in caption_all(on, pictures[: len(done)], usual)]
+    assert failed_once == alone
+    assert ("going on with --batch-size 2" in caplog.text) is halved
+
+
+@pytest.mark.parametrize("message", OUT_OF_MEMORY)
+def test_what_mlx_says_when_there_is_no_memory(message: str) -> None:
+    assert is_out_of_memory(RuntimeError(message))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[METAL] Command buffer execution failed: Caused GPU Timeout Error "
+        "(00000002:kIOGPUCommandBufferCallbackErrorTimeout)",
+        "[broadcast_shapes] Shapes (3,1) and (2,4) cannot be broadcast.",
+    ],
+)
+def test_other_errors_are_not_for_lack_of_memory(message: str) -> None:
+    assert not is_out_of_memory(RuntimeError(message))
+
+
+@pytest.mark.parametrize("encode_ahead", [True, False])
+def test_no_more_than_a_few_pictures_are_opened_ahead(
+    pictures: list[Path], encode_ahead: bool
+) -> None:
+    opened: list[int] = []
+    ahead: list[int] = []
+
+    def one(turn: int) -> None:
+        def open_image() -> Image.Image:
+            opened.append(turn)
+            return load_image(pictures[0], 0)
+
+        on.caption(turn, open_image, GREEDY, lambda: ahead.append(len(opened) - turn))
+
+    with device(CHECKPOINT, encode_ahead=encode_ahead) as on, ThreadPoolExecutor(12) as threads:
+        list(threads.map(one, range(12)))
+    assert len(opened) == 12
+    # itself, two encoded, one in the queue, one that waits for its place there
+    assert max(ahead) <= 5
 
 
 def test_a_stopped_device_lets_everyone_go(pictures: list[Path]) -> None:

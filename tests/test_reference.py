@@ -17,8 +17,9 @@ from PIL import Image, ImageDraw
 
 from captioner.device import Device
 from captioner.images import load_image
+from captioner.mlx_encoding import Prepared, as_mlx
 from captioner.mlx_model import MlxModel
-from captioner.mlx_rows import Prepared, Request, Row, _inputs
+from captioner.mlx_rows import Request, Row
 from captioner.settings import Settings
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.float32 import dequantise
@@ -225,7 +226,7 @@ def test_prompt_tokens_are_the_same(
 def test_first_logits_are_the_same(cases: list[Case], model: MlxModel, oracle: Oracle) -> None:
     as_it_is, as_ours = [], []
     for case in cases:
-        ids, pixels, mask, rest = _inputs(case.ours)
+        ids, pixels, mask, rest = as_mlx(case.ours)
         logits = np.array(model._model(ids, pixels, mask, **rest).logits[0, -1])
         as_it_is.append(float(abs(logits - oracle.first_logits(case.theirs)).max()))
         as_ours.append(float(abs(logits - oracle.first_logits(case.theirs, "tanh")).max()))
