@@ -20,8 +20,8 @@ run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedd
 ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C
 	@$(BIN)/python -m flows.ui
 
-test: lint $(VENV)/.test ## Lint, then run the whole test suite
-	$(BIN)/python -m pytest
+test: lint $(VENV)/.test ## Lint, then run the whole test suite, two files at a time
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.test ## ruff and mypy --strict
 	$(BIN)/ruff check

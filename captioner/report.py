@@ -11,7 +11,6 @@ from pathlib import Path
 from captioner.escaping import shown
 from captioner.records import Caption, Outcome, Picture
 from captioner.results import read_caption_files
-from captioner.scanning import natural_key
 from captioner.settings import Settings
 
 TABLE_ROWS = 300
@@ -63,7 +62,8 @@ def table(outcome: Outcome, settings: Settings) -> tuple[list[dict[str, object]]
     and a list is plain text for both.
     """
     every = rows(outcome)
-    chosen = sorted(every[:TABLE_ROWS], key=lambda row: natural_key(row.picture.name))
+    order = {picture.name: place for place, picture in enumerate(outcome.plan.pictures)}
+    chosen = sorted(every[:TABLE_ROWS], key=lambda row: order.get(row.picture.name, 0))
     entries: list[dict[str, object]] = [
         {
             "picture": [shown(row.picture.name, NAME_CHARACTERS)],

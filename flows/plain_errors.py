@@ -10,8 +10,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prefect.context import FlowRunContext
 from prefect.exceptions import CancelledRun, FailedRun
-from prefect.runtime import deployment
 
 from captioner.errors import CaptionerError
 
@@ -44,6 +44,8 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     finally:
-        if deployment.id is None:
+        # not prefect.runtime's deployment.id, which asks a server that may be gone
+        context = FlowRunContext.get()
+        if not (context and context.flow_run and context.flow_run.deployment_id):
             for logger in loggers:
                 logger.removeFilter(say_it_plainly)

@@ -78,7 +78,7 @@ def _run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
             groups = command.settings().grouped()
             state = cast("State[Any]", remembered.flow(**groups, return_state=True))
         except Exception as error:
-            if not is_of_server(error):
+            if not is_of_server(error) or _debugging():
                 raise
             leave(_without_server(remembered))
     if flow_run_id := state.state_details.flow_run_id:

@@ -20,6 +20,7 @@ from captioner.checkpoints import (
     refuse_code,
 )
 from captioner.errors import CheckpointError
+from captioner.fingerprints import checkpoint_fingerprint
 from captioner.machine import SMALLER, check_fits, memory_bytes
 from captioner.records import Checkpoint
 from captioner.settings import Settings
@@ -96,7 +97,8 @@ def test_a_whole_checkpoint_is_found(tmp_path: Path, shards: tuple[str, ...]) ->
     directory = write_checkpoint(tmp_path / "checkpoint", shards)
     assert problems(directory) == []
     size = sum((directory / name).stat().st_size for name in shards)
-    assert find_checkpoint(Settings(model=directory)) == Checkpoint(directory, None, None, size)
+    revision = checkpoint_fingerprint(directory)
+    assert find_checkpoint(Settings(model=directory)) == Checkpoint(directory, None, revision, size)
 
 
 def test_only_the_weights_that_are_loaded_are_looked_at(tmp_path: Path) -> None:

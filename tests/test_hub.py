@@ -24,6 +24,7 @@ from captioner.errors import (
     DownloadError,
     DownloadInterrupted,
 )
+from captioner.fingerprints import checkpoint_fingerprint
 from captioner.hub import download, explain
 from captioner.machine import memory_bytes
 from captioner.records import Checkpoint
@@ -125,7 +126,8 @@ def test_everything_that_a_checkpoint_needs_is_downloaded(
     expected = {path.name for path in folder.iterdir() if path.is_file()} - set(CODE_AND_PICKLES)
     assert files(found.directory) == expected
     assert same(found.directory, folder)
-    assert found.revision == (None if settings.model else hub.commit)
+    fingerprint = checkpoint_fingerprint(found.directory)
+    assert found.revision == (fingerprint if settings.model else hub.commit)
     assert hub.waits == []
 
 

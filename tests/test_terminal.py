@@ -155,6 +155,7 @@ def test_a_server_that_is_started_afterwards_shows_the_whole_run(
     assert {task_run["name"]: task_run["state_name"] for task_run in task_runs} == {
         "check_input_dir": "Completed",
         "scan_images": "Completed",
+        "check_captions": "Completed",
         "check_model": "Completed",
         "load_model": "Completed",
         "validate a.png": "Completed",
