@@ -63,7 +63,7 @@ def table(outcome: Outcome, settings: Settings) -> tuple[list[dict[str, object]]
     """
     every = rows(outcome)
     order = {picture.name: place for place, picture in enumerate(outcome.plan.pictures)}
-    chosen = sorted(every[:TABLE_ROWS], key=lambda row: order.get(row.picture.name, 0))
+    chosen = sorted(every[:TABLE_ROWS], key=lambda row: order.get(row.picture.name, len(order)))
     entries: list[dict[str, object]] = [
         {
             "picture": [shown(row.picture.name, NAME_CHARACTERS)],
