@@ -27,7 +27,7 @@ from captioner import devices
 from captioner.checkpoints import MissingCheckpoint
 from captioner.errors import CaptionerError
 from captioner.locking import locked
-from captioner.records import Outcome, printable
+from captioner.records import Outcome, Plan, printable
 from captioner.settings import (
     AgainSettings,
     DecodingSettings,
@@ -70,6 +70,7 @@ def caption_flow(
     """
     settings = Settings.of(folders, again, prompts, decoding, model, device)
     began = time.perf_counter()
+    outcome = Outcome(Plan([]))
     with plain_errors():
         try:
             check_input_dir(settings)
@@ -87,9 +88,10 @@ def caption_flow(
         except CaptionerError as error:
             return Failed(message=str(error), data=error)
         except INTERRUPTS:
-            return Cancelled(message="Interrupted before the first picture")
+            outcome.interrupted = True
     if outcome.interrupted:
-        return Cancelled(message=f"Interrupted: {outcome.counts()}")
+        counts = outcome.counts() if outcome.captioned else "before the first caption"
+        return Cancelled(message=f"Interrupted: {counts}")
     if outcome.failures:
         return Failed(message=outcome.counts())
     return Completed(message=outcome.counts())

@@ -244,4 +244,4 @@ def test_a_download_can_be_interrupted(
                 _, errors = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert errors.splitlines()[-1] == "Interrupted before the first picture"
+    assert errors.splitlines()[-1] == "Interrupted: before the first caption"
