@@ -71,12 +71,13 @@ class Device:
         directory: Path,
         batch_size: int | Literal["auto"] = 1,
         max_tokens: int = 512,
-        encode_ahead: bool = True,
+        encode_ahead: bool | None = None,
     ) -> None:
         """Load the checkpoint in `directory`, to caption `batch_size` pictures at a time.
 
         With "auto" as many as there is memory left for, at `max_tokens` tokens each. Pictures are
-        encoded ahead on a thread of their own where that is safe, and never without `encode_ahead`.
+        encoded ahead on a thread of their own where that is safe, if `encode_ahead` says so; None
+        is for where it pays: in batches.
 
         Raises:
             CheckpointError: MLX cannot load it.
@@ -188,7 +189,8 @@ class Device:
             self._fail_waiting()
 
     def _encoder_of(self, model: MlxModel) -> AbstractContextManager[Encoder | None]:
-        return model.encoder() if self._encode_ahead else nullcontext()
+        ahead = self._batch_size > 1 if self._encode_ahead is None else self._encode_ahead
+        return model.encoder() if ahead else nullcontext()
 
     def _work(self, model: MlxModel, encoder: Encoder | None) -> None:
         """Keep the rows full and step them, until the device is stopped."""
