@@ -1,8 +1,8 @@
 """The device: one thread that owns a loaded checkpoint and generates captions.
 
 Other threads hand it pictures, prepared on their own time, over a bounded queue, and wait for the
-captions. Where it is safe, an encoder looks at the next pictures while it generates. It knows
-nothing of files, of Prefect, or of what a caption is for.
+captions. In batches, and where it is safe, an encoder looks at the next pictures while it
+generates. It knows nothing of files, of Prefect, or of what a caption is for.
 """
 
 import logging

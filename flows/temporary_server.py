@@ -49,7 +49,7 @@ def prefect_server() -> Iterator[None]:
 
 @contextmanager
 def _running(log: Path) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("w") as file,
@@ -92,7 +92,8 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

@@ -3,15 +3,12 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
-from flows.temporary_server import HOST, START_SECONDS, _free_port
+from flows.temporary_server import HOST, free_port, wait_until_healthy
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class RealServer:
 @contextmanager
 def real_server(home: Path, *flags: str) -> Iterator[RealServer]:
     """A server over the database in `home`, for as long as the block runs."""
-    port = _free_port()
+    port = free_port()
     server = RealServer(f"http://{HOST}:{port}/api", home / f"server-{port}.log")
     kept = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     environment = kept | {
@@ -49,7 +46,8 @@ def real_server(home: Path, *flags: str) -> Iterator[RealServer]:
         ) as process,
     ):
         try:
-            _wait(server, process)
+            if not wait_until_healthy(server.ui_url, process):
+                raise RuntimeError(f"prefect server start failed:\n{server.log.read_text()}")
             yield server
         finally:
             process.terminate()
@@ -57,14 +55,3 @@ def real_server(home: Path, *flags: str) -> Iterator[RealServer]:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _wait(server: RealServer, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urlopen(f"{server.api_url}/health", timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(f"prefect server start failed:\n{server.log.read_text()}")

@@ -36,18 +36,13 @@ from prefect.states import Cancelling
 
 from captioner.settings import DEFAULTS, GROUPS, Settings
 from flows.notify import notify
+from flows.temporary_server import free_port
 from flows.ui import descendants
 from tests.browser import Browser
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 
 SOURCES = ("captioner", "flows", "tasks", "prefect.yaml")
 PATIENCE = 200.0  # seconds, for whatever takes a second or ten
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(what: Callable[[], Any], describe: Callable[[], object] = lambda: "") -> Any:

@@ -15,7 +15,7 @@ import pytest
 
 from captioner.provenance import FILE
 from captioner.settings import Settings
-from flows.temporary_server import _free_port, wait_until_healthy
+from flows.temporary_server import free_port, wait_until_healthy
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.killing import run_until_done
 
@@ -173,7 +173,7 @@ def server(port: int, home: Path) -> "Iterator[subprocess.Popen[bytes]]":
 def test_without_its_server_a_run_makes_all_its_captions(
     pictures: Settings, tmp_path: Path
 ) -> None:
-    port = _free_port()
+    port = free_port()
     environment = os.environ | {
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_CLIENT_MAX_RETRIES": "2",  # for six seconds, not a minute
@@ -198,7 +198,7 @@ def test_a_server_that_comes_back_hears_how_the_run_ended(
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     with running(pictures, os.environ | {"PREFECT_API_URL": url}) as process:
         _, errors = process.communicate(timeout=200)
