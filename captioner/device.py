@@ -1,8 +1,8 @@
 """The device: one thread that owns a loaded checkpoint and generates captions.
 
 Other threads hand it pictures, prepared on their own time, over a bounded queue, and wait for the
-captions. In batches, and where it is safe, an encoder looks at the next pictures while it
-generates. It knows nothing of files, of Prefect, or of what a caption is for.
+captions. Where it is safe, an encoder looks at the next pictures while it generates. It knows
+nothing of files, of Prefect, or of what a caption is for.
 """
 
 import logging
@@ -71,13 +71,12 @@ class Device:
         directory: Path,
         batch_size: int | Literal["auto"] = 1,
         max_tokens: int = 512,
-        encode_ahead: bool | None = None,
+        encode_ahead: bool = True,
     ) -> None:
         """Load the checkpoint in `directory`, to caption `batch_size` pictures at a time.
 
         With "auto" as many as there is memory left for, at `max_tokens` tokens each. Pictures are
-        encoded ahead on a thread of their own where that is safe, if `encode_ahead` says so; None
-        is for where it pays: in batches.
+        encoded ahead on a thread of their own where that is safe, and never without `encode_ahead`.
 
         Raises:
             CheckpointError: MLX cannot load it.
@@ -189,8 +188,7 @@ class Device:
             self._fail_waiting()
 
     def _encoder_of(self, model: MlxModel) -> AbstractContextManager[Encoder | None]:
-        ahead = self._batch_size > 1 if self._encode_ahead is None else self._encode_ahead
-        return model.encoder() if ahead else nullcontext()
+        return model.encoder() if self._encode_ahead else nullcontext()
 
     def _work(self, model: MlxModel, encoder: Encoder | None) -> None:
         """Keep the rows full and step them, until the device is stopped."""

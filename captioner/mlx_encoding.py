@@ -97,6 +97,36 @@ class Encoder:
         return encode(self._model, prepared)
 
 
+@contextmanager
+def computed_in_parts(tower: Any) -> Iterator[None]:
+    """While the block runs, the vision tower computes each of its blocks before it begins the next.
+
+    MLX has ten tasks of ten operations under way, all streams together, before whoever submits more
+    has to wait. A tower that is submitted whole fills them all, and a decode step of 200 small
+    operations on the other stream then goes at the pace of the tower's large ones.
+    """
+    import mlx.core as mx
+    from mlx import nn
+
+    class Computed(nn.Module):  # type: ignore[misc]
+        def __init__(self, part: Any) -> None:
+            super().__init__()
+            self.part = part
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            result = self.part(*args, **kwargs)
+            mx.eval(result)
+            return result
+
+    blocks, mergers = tower.blocks, tower.deepstack_merger_list
+    tower.blocks = [Computed(block) for block in blocks]
+    tower.deepstack_merger_list = [Computed(merger) for merger in mergers]
+    try:
+        yield
+    finally:
+        tower.blocks, tower.deepstack_merger_list = blocks, mergers
+
+
 def works_ahead(model: Any) -> bool:
     """Whether an `Encoder` may work for `model`, and pays.
 

@@ -24,6 +24,7 @@ from captioner.mlx_encoding import (
     Encoder,
     Prepared,
     blas_shared,
+    computed_in_parts,
     encode,
     works_ahead,
 )
@@ -120,7 +121,8 @@ class MlxModel:
         if not works_ahead(self._model):
             yield None
             return
-        with blas_shared(), closing(Encoder(self._model)) as encoder:
+        in_parts = computed_in_parts(self._model.vision_tower)
+        with blas_shared(), in_parts, closing(Encoder(self._model)) as encoder:
             yield encoder
 
     def fitting_batch_size(self, max_tokens: int) -> int:

@@ -1,4 +1,4 @@
-"""The BLAS is shared between the two streams, where there is one to share."""
+"""The BLAS is shared between the two streams, and the tower works in parts beside the captions."""
 
 import ctypes.util
 import os
@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
-from tests.conftest import ROOT
+from captioner.mlx_rows import Request
+from tests.conftest import CHECKPOINT, ROOT
 
 SCRIPT = """
 import ctypes
@@ -40,3 +42,22 @@ def test_two_streams_share_the_threads_of_openblas(told: str | None) -> None:
         assert within == before
     else:
         assert int(within) == max(1, int(before) // 2)
+
+
+def test_a_tower_in_parts_says_the_same_and_is_whole_again() -> None:
+    import mlx.core as mx
+
+    from captioner.mlx_encoding import computed_in_parts, encode
+    from captioner.mlx_model import MlxModel
+
+    model = MlxModel(CHECKPOINT)
+    prepared = model.prepare(Image.new("RGB", (192, 128), "red"), Request("What?", None, 8, 0.0))
+    tower = model._model.vision_tower
+    blocks, mergers = tower.blocks, tower.deepstack_merger_list
+    whole = encode(model._model, prepared).features.inputs_embeds
+    with computed_in_parts(tower):
+        assert not any(part in blocks for part in tower.blocks)
+        assert not any(part in mergers for part in tower.deepstack_merger_list)
+        parts = encode(model._model, prepared).features.inputs_embeds
+    assert tower.blocks is blocks and tower.deepstack_merger_list is mergers
+    assert mx.array_equal(whole, parts)
