@@ -1,10 +1,11 @@
-"""A random checkpoint that is large enough to be worth measuring: about 50 M parameters, float32.
+"""Random checkpoints: one that is worth measuring, and one that costs next to nothing.
 
-A dense Qwen3-VL with the tokenizer, the chat template and the processor of the embedded one. Only
-tokens of plain text can ever win: no end of text, so that all captions are equally long, and no
-special token, unknown number or half of a UTF-8 character, so that all decoders give one text.
+About 50 M parameters in float32, or 0.2 M: a dense Qwen3-VL with the tokenizer, the chat template
+and the processor of the embedded one. Only tokens of plain text can ever win: no end of text, so
+that all captions are equally long, and no special token, unknown number or half of a UTF-8
+character, so that all decoders give one text.
 
-    python -m benchmarks.checkpoint DIRECTORY
+    python -m benchmarks.checkpoint DIRECTORY [tiny]
 """
 
 import json
@@ -68,7 +69,24 @@ VISION = {
 }
 
 
-def make_checkpoint(directory: Path) -> None:
+TINY_TEXT = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+}
+TINY_VISION = {
+    "depth": 1,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_heads": 1,
+    "out_hidden_size": 64,
+    "deepstack_visual_indexes": [0],
+}
+
+
+def make_checkpoint(directory: Path, tiny: bool = False) -> None:
     """Write the checkpoint into `directory`, config.json last of all."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
@@ -77,7 +95,7 @@ def make_checkpoint(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         shutil.copyfile(EMBEDDED / name, directory / name)
-    config = _config()
+    config = _config(tiny)
     mx.random.seed(SEED)
     model = qwen3_vl.Model(qwen3_vl.ModelConfig.from_dict(json.loads(json.dumps(config))))
     weights: dict[str, Any] = dict(tree_flatten(model.parameters()))
@@ -87,7 +105,7 @@ def make_checkpoint(directory: Path) -> None:
     for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
         processor = json.loads((EMBEDDED / name).read_bytes())
         processor["size"] = {
-            "shortest_edge": MIN_IMAGE_TOKENS * TOKEN_PIXELS,
+            "shortest_edge": (1 if tiny else MIN_IMAGE_TOKENS) * TOKEN_PIXELS,
             "longest_edge": MAX_IMAGE_TOKENS * TOKEN_PIXELS,
         }
         _write(directory / name, processor)
@@ -96,10 +114,10 @@ def make_checkpoint(directory: Path) -> None:
     _write(directory / "config.json", config)
 
 
-def is_made(directory: Path) -> bool:
+def is_made(directory: Path, tiny: bool = False) -> bool:
     """Whether `directory` holds the checkpoint that `make_checkpoint` would write now."""
     try:
-        return bool(json.loads((directory / "config.json").read_bytes()) == _config())
+        return bool(json.loads((directory / "config.json").read_bytes()) == _config(tiny))
     except (OSError, ValueError):
         return False
 
@@ -114,7 +132,7 @@ def plain_text_tokens() -> set[int]:
     }
 
 
-def _config() -> dict[str, Any]:
+def _config(tiny: bool) -> dict[str, Any]:
     config = json.loads((EMBEDDED / "config.json").read_bytes())
     ends = {name: config[name] for name in ("pad_token_id", "eos_token_id")}
     kept = {name: value for name, value in config.items() if name.endswith("_token_id")}
@@ -123,8 +141,8 @@ def _config() -> dict[str, Any]:
         "model_type": "qwen3_vl",
         "dtype": "float32",
         "tie_word_embeddings": False,
-        "text_config": TEXT | ends,
-        "vision_config": VISION,
+        "text_config": TEXT | ends | (TINY_TEXT if tiny else {}),
+        "vision_config": VISION | (TINY_VISION if tiny else {}),
         "seed": SEED,
     }
 
@@ -134,4 +152,4 @@ def _write(path: Path, value: Any) -> None:
 
 
 if __name__ == "__main__":
-    make_checkpoint(Path(sys.argv[1]))
+    make_checkpoint(Path(sys.argv[1]), tiny="tiny" in sys.argv[2:])

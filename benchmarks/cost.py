@@ -1,7 +1,7 @@
 """What the flow costs beside the device: CPU per picture, the way to the first one, the scan.
 
-With the embedded checkpoint and few tokens, so that the device does not drown what is measured,
-and with one BLAS thread, since OpenBLAS's others spin while they wait.
+With a tiny checkpoint and few tokens, so that the device does not drown what is measured, and with
+one BLAS thread, since OpenBLAS's others spin while they wait.
 
     python -m benchmarks.cost CHECKPOINT TOKENS DIRECTORY
 
@@ -12,17 +12,18 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 from benchmarks import ours, pictures
-from benchmarks.checkpoint import EMBEDDED
-from benchmarks.environment import ROOT, measured
+from benchmarks.checkpoint import EMBEDDED, make_checkpoint
+from benchmarks.environment import ROOT
 from benchmarks.peers import PROMPT
 from benchmarks.processes import cpu_seconds, stopped
 
-FEW, MANY = 20, 120  # what starting costs is the same for both, and goes out
+FEW, MANY = 40, 240  # what starting costs is the same for both, and goes out
 TOKENS = 4
 SMALL_FOLDER, LARGE_FOLDER = 10, 5_000
 SCANNED = 10_000
@@ -30,30 +31,50 @@ LOADED, PROCESSING = b"Model loaded", b"Processing"
 
 
 def cpu_per_picture(server: ours.Server, directory: Path) -> dict[str, float]:
-    """CPU milliseconds per picture of the flow, its server and the bare device."""
-    for number in (FEW, MANY):
-        pictures.draw_tiny(directory / f"in-{number}", number)
-    ours.run(server, EMBEDDED, directory / f"in-{FEW}", TOKENS, directory / "out-warm")
-    flow, prefect, bare = {}, {}, {}
-    for number in (FEW, MANY):
-        folder = directory / f"in-{number}"
-        before = cpu_seconds(server.pid)
-        flow[number] = _cpu(
-            ours.command(EMBEDDED, folder, TOKENS, directory / f"out-{number}"),
-            ours.environment(server, threads=1),
-        )
-        time.sleep(2)  # for what the server still writes
-        prefect[number] = cpu_seconds(server.pid) - before
-        command = [sys.executable, "-m", "benchmarks.cost", str(EMBEDDED), str(TOKENS)]
-        bare[number] = _cpu([*command, str(folder)], measured(threads=1))
-    each = 1e3 / (MANY - FEW)
-    figures = {
-        "flow_process_ms": (flow[MANY] - flow[FEW]) * each,
-        "prefect_server_ms": (prefect[MANY] - prefect[FEW]) * each,
-        "bare_device_ms": (bare[MANY] - bare[FEW]) * each,
+    """CPU milliseconds per picture of the flow, of three empty task runs, and of the bare device.
+
+    Of the first two with what the Prefect server takes for them.
+    """
+    model = directory / "checkpoint"
+    make_checkpoint(model, tiny=True)
+    folders = {number: directory / f"in-{number}" for number in (FEW, MANY)}
+    for number, folder in folders.items():
+        pictures.draw_tiny(folder, number)
+    ours.run(server, model, folders[FEW], TOKENS, directory / "out-warm")
+
+    def flow(number: int) -> list[str]:
+        return ours.command(model, folders[number], TOKENS, directory / f"out-{number}")
+
+    def empty(number: int) -> list[str]:
+        return [sys.executable, "-m", "benchmarks.empty_flow", str(number)]
+
+    def bare(number: int) -> list[str]:
+        command = [sys.executable, "-m", "benchmarks.cost", str(model), str(TOKENS)]
+        return [*command, str(folders[number])]
+
+    flow_ms, flow_server_ms = _milliseconds(flow, server)
+    empty_ms, empty_server_ms = _milliseconds(empty, server)
+    bare_ms, _ = _milliseconds(bare, server)
+    return {
+        "flow_process_ms": flow_ms,
+        "prefect_server_ms": flow_server_ms,
+        "bare_device_ms": bare_ms,
+        "flow_beyond_device_ms": flow_ms + flow_server_ms - bare_ms,
+        "empty_task_runs_process_ms": empty_ms,
+        "empty_task_runs_server_ms": empty_server_ms,
     }
-    beyond = figures["flow_process_ms"] + figures["prefect_server_ms"] - figures["bare_device_ms"]
-    return figures | {"flow_beyond_device_ms": beyond}
+
+
+def _milliseconds(command: Callable[[int], list[str]], server: ours.Server) -> tuple[float, float]:
+    """CPU milliseconds per picture of the command's process and of the server meanwhile."""
+    process, beside = {}, {}
+    for number in (FEW, MANY):
+        before = cpu_seconds(server.pid)
+        process[number] = _cpu(command(number), ours.environment(server, threads=1))
+        time.sleep(2)  # for what the server still writes
+        beside[number] = cpu_seconds(server.pid) - before
+    each = 1e3 / (MANY - FEW)
+    return (process[MANY] - process[FEW]) * each, (beside[MANY] - beside[FEW]) * each
 
 
 def seconds_to_first_picture(server: ours.Server, directory: Path) -> dict[str, float]:

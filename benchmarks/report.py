@@ -119,12 +119,17 @@ def _figures(results: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _cost_figures(results: dict[str, Any]) -> list[tuple[str, str]]:
     cpu = results["cpu_per_picture"]
+    empty = cpu["empty_task_runs_process_ms"], cpu["empty_task_runs_server_ms"]
     first = results["seconds_to_first_picture"]
     return [
         (
             "CPU of the flow beyond the device, per picture",
             f"{cpu['flow_beyond_device_ms']:.1f} ms (flow {cpu['flow_process_ms']:.1f} + server "
             f"{cpu['prefect_server_ms']:.1f} − bare device {cpu['bare_device_ms']:.1f})",
+        ),
+        (
+            "CPU of three task runs that do nothing",
+            f"{sum(empty):.1f} ms (process {empty[0]:.1f} + server {empty[1]:.1f})",
         ),
         *(
             (f"model loaded → first picture, {name.replace('_', ' ')}", f"{seconds:.2f} s")

@@ -15,13 +15,11 @@ if __name__ == "__main__":
     COMMAND = begin()
 
 import time
-from typing import TypeVar, cast
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.annotations import quote
 
 from captioner import devices
 from captioner.checkpoints import MissingCheckpoint
@@ -38,7 +36,7 @@ from captioner.settings import (
     Settings,
 )
 from flows.plain_errors import plain_errors
-from flows.processing import INTERRUPTS, MAX_WORKERS, process_images
+from flows.processing import INTERRUPTS, MAX_WORKERS, process_images, whole
 from flows.run_page import captioning_progress, name_run
 from tasks.check_captions import check_captions
 from tasks.check_input_dir import check_input_dir
@@ -47,8 +45,6 @@ from tasks.download_model import download_model
 from tasks.load_model import load_model
 from tasks.scan_images import scan_images
 from tasks.write_summary import write_summary
-
-T = TypeVar("T")
 
 
 @flow(
@@ -112,11 +108,6 @@ def caption_pictures(outcome: Outcome, settings: Settings, began: float) -> None
         with captioning_progress(outcome):
             process_images(outcome, model, settings)
         write_summary(whole(outcome), settings, model, began, loaded)
-
-
-def whole(argument: T) -> T:
-    """The argument as it is: Prefect would walk through every picture in it."""
-    return cast(T, quote(argument))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Prefect logs a task's exception with its traceback, to the terminal and to the UI, and in the
 process of a deployment's run whatever kept the flow from completing. For what a sentence can say,
 the traceback is noise; for all else it stays. It also logs every state that is not Completed as an
-error, which a skipped picture is not.
+error, which a skipped picture is not, and every one that is, which its state shows: three lines a
+picture that would hide the rest.
 """
 
 import logging
@@ -15,20 +16,21 @@ from prefect.exceptions import CancelledRun, FailedRun
 
 from captioner.errors import CaptionerError
 
+COMPLETED = "Finished in state Completed()"
 SKIPPED = "Finished in state Skipped("
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 SENTENCES = (CaptionerError, CancelledRun, FailedRun)
 
 
 def say_it_plainly(record: logging.LogRecord) -> bool:
-    """A logging filter that reduces a record about one of our errors to its sentence, and one about
-    a skipped picture to what it is."""
+    """A logging filter that reduces a record about one of our errors to its sentence, one about a
+    skipped picture to what it is, and one about a state that is just Completed to nothing."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, SENTENCES):
         record.msg, record.args, record.exc_info = str(error), (), None
     if record.levelno == logging.ERROR and record.getMessage().startswith(SKIPPED):
         record.levelno, record.levelname = logging.INFO, "INFO"
-    return True
+    return record.getMessage() != COMPLETED
 
 
 @contextmanager

@@ -6,12 +6,13 @@ Knows the order of the three states, and nothing of what they do.
 """
 
 from itertools import count
-from typing import NoReturn
+from typing import NoReturn, TypeVar, cast
 
 from prefect import unmapped
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, as_completed
+from prefect.utilities.annotations import opaque
 
 from captioner.devices import device_of
 from captioner.errors import CaptionError, DeviceStopped
@@ -26,6 +27,7 @@ MAX_WORKERS = 3 * MAX_BATCH_SIZE  # two chunks being captioned, a third one bein
 
 INTERRUPTS = (KeyboardInterrupt, TerminationSignal)
 
+T = TypeVar("T")
 Captioning = dict[PrefectFuture[Caption | State[Caption]], Picture]
 
 
@@ -53,7 +55,10 @@ def _process_chunks(outcome: Outcome, model: LoadedModel, settings: Settings) ->
     for start in range(0, len(todo), size):
         valid = _validated(todo[start : start + size], outcome, settings)
         captions = generate_caption.map(
-            valid, [next(turns) for _ in valid], unmapped(model), unmapped(settings)
+            [whole(picture) for picture in valid],
+            [next(turns) for _ in valid],
+            unmapped(whole(model)),
+            unmapped(whole(settings)),
         )
         captioning.update(zip(captions, valid, strict=True))
         _save(captioning, size, outcome, model, settings)
@@ -62,7 +67,8 @@ def _process_chunks(outcome: Outcome, model: LoadedModel, settings: Settings) ->
 
 def _validated(pictures: list[Picture], outcome: Outcome, settings: Settings) -> list[Picture]:
     valid = []
-    for future in validate_image.map(pictures, unmapped(settings)):
+    todo = [whole(picture) for picture in pictures]
+    for future in validate_image.map(todo, unmapped(whole(settings))):
         result = future.result(raise_on_failure=False)  # a state Skipped is a kind of Cancelled
         if isinstance(result, Skipped):
             outcome.skipped.append(result)
@@ -82,7 +88,7 @@ def _save(
         picture = captioning.pop(future)
         result = future.result(raise_on_failure=False)
         if isinstance(result, Caption):
-            saving = save_caption.submit(result, model, settings)
+            saving = save_caption.submit(whole(result), whole(model), whole(settings))
             outcome.add(result)
             try:
                 saving.result()
@@ -97,3 +103,8 @@ def _save(
 
 def _give_up(result: object) -> NoReturn:
     raise result if isinstance(result, BaseException) else DeviceStopped(str(result))
+
+
+def whole(argument: T) -> T:
+    """The argument as it is: Prefect would walk through all that is in it, for each task run."""
+    return cast(T, opaque(argument))

@@ -109,6 +109,7 @@ def _serve(port: int) -> None:
         host=HOST,
         port=port,
         log_level="error",
+        ws_per_message_deflate=False,  # events need not be compressed to stay on this machine
         timeout_graceful_shutdown=5,
     )
 
@@ -129,4 +130,6 @@ if __name__ == "__main__":
     os.environ.setdefault(f"{recorder}_BATCH_SIZE", "64")
     os.environ.setdefault(f"{recorder}_READ_BATCH_SIZE", "64")
     os.environ.setdefault(f"{recorder}_FLUSH_INTERVAL", "1")
+    # and the events that tell of them, 27 rows a picture, are not kept: they are half of the rest
+    os.environ.setdefault("PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED", "false")
     _serve(int(sys.argv[1]))

@@ -65,24 +65,24 @@ def _move(key: str, measure: Callable[[], Progress], ended: threading.Event) -> 
     artifact: UUID | None = None
     moment = None
     warned = False
-    while True:
-        last = ended.wait(UPDATE_SECONDS if moment else 0)
-        now = measure()
-        try:
-            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # once: it reads all settings again
+        while True:
+            last = ended.wait(UPDATE_SECONDS if moment else 0)
+            now = measure()
+            try:
                 if artifact is None:
                     artifact = cast(
                         UUID, create_progress_artifact(now.percent, key=key, description=now.text)
                     )
                 elif now != moment:
                     update_progress_artifact(artifact, now.percent, description=now.text)
-        except Exception as error:  # the server may come back
-            if not warned:
-                _warn("The progress", error)
-            warned = True
-        moment = now
-        if last:
-            return
+            except Exception as error:  # the server may come back
+                if not warned:
+                    _warn("The progress", error)
+                warned = True
+            moment = now
+            if last:
+                return
 
 
 def publish_report(
