@@ -11,6 +11,7 @@ from typing import Literal
 
 from captioner.device import Device
 from captioner.errors import DeviceError
+from captioner.machine import share_arenas
 from captioner.records import Checkpoint, LoadedModel
 
 _devices: dict[LoadedModel, Device] = {}
@@ -25,6 +26,7 @@ def load(checkpoint: Checkpoint, batch_size: int | Literal["auto"], max_tokens: 
     Raises:
         CheckpointError: MLX cannot load it.
     """
+    share_arenas()
     device = Device(checkpoint.directory, batch_size, max_tokens)
     model = LoadedModel(checkpoint, device.batch_size, device.load_seconds)
     with _lock:
