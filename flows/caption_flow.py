@@ -35,6 +35,7 @@ from captioner.settings import (
     PromptSettings,
     Settings,
 )
+from flows.forgetting import forget_all
 from flows.plain_errors import plain_errors
 from flows.processing import INTERRUPTS, MAX_WORKERS, process_images, whole
 from flows.run_page import captioning_progress, name_run
@@ -77,6 +78,7 @@ def caption_flow(
                 return Completed(message=f"No PNG, JPG or JPEG files in {where}")
             with locked(settings.output_dir):
                 outcome = Outcome(check_captions(whole(pictures), settings))
+                forget_all()
                 if outcome.plan.todo:
                     caption_pictures(outcome, settings, began)
                 else:

@@ -7,6 +7,7 @@ Knows the order of the three states, and nothing of what they do.
 
 from itertools import count
 from typing import NoReturn, TypeVar, cast
+from uuid import UUID
 
 from prefect import unmapped
 from prefect.client.schemas.objects import State
@@ -18,6 +19,7 @@ from captioner.devices import device_of
 from captioner.errors import CaptionError, DeviceStopped
 from captioner.records import Caption, Failure, LoadedModel, Outcome, Picture, Skipped
 from captioner.settings import MAX_BATCH_SIZE, Settings
+from flows.forgetting import forget
 from tasks.generate_caption import generate_caption
 from tasks.save_caption import save_caption
 from tasks.validate_image import validate_image
@@ -28,7 +30,8 @@ MAX_WORKERS = 3 * MAX_BATCH_SIZE  # two chunks being captioned, a third one bein
 INTERRUPTS = (KeyboardInterrupt, TerminationSignal)
 
 T = TypeVar("T")
-Captioning = dict[PrefectFuture[Caption | State[Caption]], Picture]
+# by the caption to come: its picture, and the task run that validated it
+Captioning = dict[PrefectFuture[Caption | State[Caption]], tuple[Picture, UUID]]
 
 
 def process_images(outcome: Outcome, model: LoadedModel, settings: Settings) -> None:
@@ -60,20 +63,24 @@ def _process_chunks(outcome: Outcome, model: LoadedModel, settings: Settings) ->
             unmapped(whole(model)),
             unmapped(whole(settings)),
         )
-        captioning.update(zip(captions, valid, strict=True))
+        captioning.update(zip(captions, valid.items(), strict=True))
         _save(captioning, size, outcome, model, settings)
     _save(captioning, 0, outcome, model, settings)
 
 
-def _validated(pictures: list[Picture], outcome: Outcome, settings: Settings) -> list[Picture]:
-    valid = []
+def _validated(
+    pictures: list[Picture], outcome: Outcome, settings: Settings
+) -> dict[Picture, UUID]:
+    """Those that can be captioned, each with the task run that says so."""
+    valid = {}
     todo = [whole(picture) for picture in pictures]
     for future in validate_image.map(todo, unmapped(whole(settings))):
         result = future.result(raise_on_failure=False)  # a state Skipped is a kind of Cancelled
-        if isinstance(result, Skipped):
+        if isinstance(result, Picture):
+            valid[result] = future.task_run_id
+        elif isinstance(result, Skipped):
             outcome.skipped.append(result)
-        elif isinstance(result, Picture):
-            valid.append(result)
+            forget(future.task_run_id)
         else:
             _give_up(result)
     return valid
@@ -85,7 +92,7 @@ def _save(
     """Save each caption as soon as it is made, until only `leave` of them are being made."""
     while len(captioning) > leave:
         future = next(as_completed(list(captioning)))
-        picture = captioning.pop(future)
+        picture, validated = captioning.pop(future)
         result = future.result(raise_on_failure=False)
         if isinstance(result, Caption):
             saving = save_caption.submit(whole(result), whole(model), whole(settings))
@@ -95,10 +102,12 @@ def _save(
             except INTERRUPTS:
                 saving.wait()  # writing a file takes no time; half of it is no use
                 raise
+            forget(saving.task_run_id)
         elif isinstance(result, CaptionError):
             outcome.failures.append(Failure(picture, str(result)))
         else:
             _give_up(result)
+        forget(validated, future.task_run_id)
 
 
 def _give_up(result: object) -> NoReturn:

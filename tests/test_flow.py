@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import close_session
@@ -265,6 +266,49 @@ def test_a_picture_that_vanishes_is_its_own_failure(run_flow: RunFlow, folders: 
             "reason": "No caption for p7.png: the file is not there any more",
         }
     ]
+
+
+def test_nothing_is_kept_of_finished_pictures_and_the_server_knows_what_came_of_what(
+    run_flow: RunFlow, folders: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+
+    from flows import caption_flow
+    from flows.processing import process_images
+
+    for n in range(12):
+        draw_picture(folders.input_dir / f"{n:02d}.png", text=f"WORD{n}")
+    (folders.input_dir / "broken.png").touch()
+    kept: list[Any] = []
+
+    def processed(*arguments: Any) -> None:
+        process_images(*arguments)
+        context = FlowRunContext.get()
+        assert context
+        kept.extend(context.task_runner._cancel_events)  # type: ignore[attr-defined]
+        kept.extend(state for state, *_ in context.run_results.values())
+
+    monkeypatch.setattr(caption_flow, "process_images", processed)
+    run = run_flow(folders)
+    assert {run.task_runs[f"save {n:02d}.png"] for n in range(12)} == {"Completed"}
+    assert len(kept) < 12  # what the states before the first picture left
+    with get_client(sync_client=True) as client:
+        query = {
+            "flow_runs": {"id": {"any_": [str(run.state.state_details.flow_run_id)]}},
+            "limit": 200,
+        }
+        runs = client._client.post("/task_runs/filter", json=query).json()
+    names = {one["id"]: one["name"] for one in runs}
+    came_of = {
+        one["name"]: {
+            names[each["id"]] for inputs in one["task_inputs"].values() for each in inputs
+        }
+        for one in runs
+    }
+    for n in range(12):
+        assert came_of[f"caption {n:02d}.png"] == {f"validate {n:02d}.png", "load_model"}
+        assert came_of[f"save {n:02d}.png"] == {f"caption {n:02d}.png", "load_model"}
 
 
 def test_every_mode_that_pillow_writes_gets_a_caption(run_flow: RunFlow, folders: Settings) -> None:
