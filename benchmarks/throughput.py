@@ -58,7 +58,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pictures", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--tokens", type=int, default=64, help="new tokens of each caption")
-    parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=2, help="default: %(default)s")
     parser.add_argument(
         "--only-throughput", action="store_true", help="leave out CPU cost, start, scan and limits"
     )

@@ -19,6 +19,14 @@ from pathlib import Path
 from flows.recording import send_what_is_queued
 
 HOST = "127.0.0.1"
+# A server records task runs in batches: one by one they cost more than twice the processor time.
+IN_BATCHES = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "64",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "64",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # seconds
+}
+# The events that task runs are made from are not kept besides: nine a picture, half of the rest.
+WITHOUT_EVENTS = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false"}
 START_SECONDS = 120.0  # an empty PREFECT_HOME takes 20 s on two cores; a busy machine more
 
 
@@ -125,11 +133,6 @@ if __name__ == "__main__":
     os.environ["PREFECT__SERVER_EPHEMERAL"] = "1"
     os.environ["PREFECT__SERVER_FINAL"] = "1"
     os.environ.pop("PREFECT_LOGGING_CONFIG_PATH", None)
-    # task runs are recorded in batches: one by one they cost more than twice the processor time
-    recorder = "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER"
-    os.environ.setdefault(f"{recorder}_BATCH_SIZE", "64")
-    os.environ.setdefault(f"{recorder}_READ_BATCH_SIZE", "64")
-    os.environ.setdefault(f"{recorder}_FLUSH_INTERVAL", "1")
-    # and the events that tell of them, 27 rows a picture, are not kept: they are half of the rest
-    os.environ.setdefault("PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED", "false")
+    for name, value in {**IN_BATCHES, **WITHOUT_EVENTS}.items():
+        os.environ.setdefault(name, value)
     _serve(int(sys.argv[1]))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from flows.deploying import POOL, PREFECT, ROOT, DeployError, deploy
-from flows.temporary_server import HOST, wait_until_healthy
+from flows.temporary_server import HOST, IN_BATCHES, wait_until_healthy
 
 STOP_SECONDS = 60.0  # a run saves what is finished, and reports it
 
@@ -80,6 +80,7 @@ def _server() -> Iterator[Process | None]:
         temporary_settings({PREFECT_API_URL: f"{url}/api"}),
         subprocess.Popen(
             [*PREFECT, "server", "start", "--host", HOST, "--port", str(port)],
+            env={**IN_BATCHES, **os.environ},
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for this process, which ends the others in order
