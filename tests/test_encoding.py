@@ -61,3 +61,15 @@ def test_a_tower_in_parts_says_the_same_and_is_whole_again() -> None:
         parts = encode(model._model, prepared).features.inputs_embeds
     assert tower.blocks is blocks and tower.deepstack_merger_list is mergers
     assert mx.array_equal(whole, parts)
+
+
+def test_the_cache_is_cleared_again_when_nobody_encodes_any_more() -> None:
+    import mlx.core as mx
+
+    from captioner.mlx_encoding import cache_kept
+
+    clear = mx.clear_cache
+    with cache_kept():
+        assert mx.clear_cache is not clear
+        mx.clear_cache()
+    assert mx.clear_cache is clear
