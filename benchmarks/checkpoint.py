@@ -1,6 +1,6 @@
 """Random checkpoints: one that is worth measuring, and one that costs next to nothing.
 
-About 50 M parameters in float32, or 0.2 M: a dense Qwen3-VL with the tokenizer, the chat template
+About 50 M parameters in float32, or 0.4 M: a dense Qwen3-VL with the tokenizer, the chat template
 and the processor of the embedded one. Only tokens of plain text can ever win: no end of text, so
 that all captions are equally long, and no special token, unknown number or half of a UTF-8
 character, so that all decoders give one text.

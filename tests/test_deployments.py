@@ -282,13 +282,15 @@ def test_a_run_on_demand_takes_place_in_the_folder_of_the_deployment(
         "folders": {"input_dir": "input", "output_dir": "output"}
     }
     assert {"mlx", "captions"} <= set(known.tags)
+    # the server records in batches: a second may pass before it knows of the last ends
     wait_for(
-        lambda: not {"save p2.png", "write_summary"} - task_runs(client, run.id).keys(),
+        lambda: all(
+            task_runs(client, run.id).get(name) == "Completed"
+            for name in ("scan_images", "save p1.png", "save p2.png", "write_summary")
+        ),
         lambda: task_runs(client, run.id),
     )
-    states = task_runs(client, run.id)
-    assert states["scan_images"] == states["save p2.png"] == "Completed"
-    assert not set(states.values()) & {"Pending", "Running"}
+    assert set(task_runs(client, run.id).values()) == {"Completed"}
 
 
 def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
