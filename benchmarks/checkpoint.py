@@ -5,7 +5,7 @@ and the processor of the embedded one. Only tokens of plain text can ever win: n
 that all captions are equally long, and no special token, unknown number or half of a UTF-8
 character, so that all decoders give one text.
 
-    python -m benchmarks.checkpoint DIRECTORY [tiny]
+    python -m benchmarks.checkpoint DIRECTORY
 """
 
 import json
@@ -114,10 +114,10 @@ def make_checkpoint(directory: Path, tiny: bool = False) -> None:
     _write(directory / "config.json", config)
 
 
-def is_made(directory: Path, tiny: bool = False) -> bool:
+def is_made(directory: Path) -> bool:
     """Whether `directory` holds the checkpoint that `make_checkpoint` would write now."""
     try:
-        return bool(json.loads((directory / "config.json").read_bytes()) == _config(tiny))
+        return bool(json.loads((directory / "config.json").read_bytes()) == _config())
     except (OSError, ValueError):
         return False
 
@@ -132,7 +132,7 @@ def plain_text_tokens() -> set[int]:
     }
 
 
-def _config(tiny: bool) -> dict[str, Any]:
+def _config(tiny: bool = False) -> dict[str, Any]:
     config = json.loads((EMBEDDED / "config.json").read_bytes())
     ends = {name: config[name] for name in ("pad_token_id", "eos_token_id")}
     kept = {name: value for name, value in config.items() if name.endswith("_token_id")}
@@ -152,4 +152,4 @@ def _write(path: Path, value: Any) -> None:
 
 
 if __name__ == "__main__":
-    make_checkpoint(Path(sys.argv[1]), tiny="tiny" in sys.argv[2:])
+    make_checkpoint(Path(sys.argv[1]))

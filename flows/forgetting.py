@@ -1,7 +1,7 @@
 """Lets go of what Prefect keeps of every task run until its flow run ends.
 
 An event that would cancel it, and for each part of its result the state that this came with, by
-which it knows what depends on what: ten kilobytes a picture, a gigabyte for a hundred thousand.
+which it knows what depends on what: about ten kilobytes a picture.
 """
 
 from uuid import UUID
