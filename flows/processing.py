@@ -74,6 +74,7 @@ def _validated(
 ) -> dict[Picture, UUID]:
     """Those that can be captioned, each with the task run that says so."""
     valid = {}
+    skipped: list[UUID] = []
     todo = [whole(picture) for picture in pictures]
     for future in validate_image.map(todo, unmapped(whole(settings))):
         result = _returned(future)
@@ -81,9 +82,10 @@ def _validated(
             valid[result] = future.task_run_id
         elif isinstance(result, Skipped):
             outcome.skipped.append(result)
-            forget(future.task_run_id)
+            skipped.append(future.task_run_id)
         else:
             _give_up(result)
+    forget(skipped)
     return valid
 
 
@@ -91,6 +93,7 @@ def _save(
     captioning: Captioning, leave: int, outcome: Outcome, model: LoadedModel, settings: Settings
 ) -> None:
     """Save each caption as soon as it is made, until only `leave` of them are being made."""
+    ended: list[UUID] = []
     while len(captioning) > leave:
         future = next(as_completed(list(captioning)))
         picture, validated = captioning.pop(future)
@@ -105,12 +108,13 @@ def _save(
                 raise
             if isinstance(error := _returned(saving), BaseException):
                 raise error
-            forget(saving.task_run_id)
+            ended.append(saving.task_run_id)
         elif isinstance(result, CaptionError):
             outcome.failures.append(Failure(picture, str(result)))
         else:
             _give_up(result)
-        forget(validated, future.task_run_id)
+        ended += (validated, future.task_run_id)
+    forget(ended)
 
 
 def _returned(future: PrefectFuture[Any]) -> object:
