@@ -1,9 +1,9 @@
 """Random checkpoints: one that is worth measuring, and one that costs next to nothing.
 
 About 50 M parameters in float32, or 0.4 M: a dense Qwen3-VL with the tokenizer, the chat template
-and the processor of the embedded one. Only tokens of plain text can ever win: no end of text, so
-that all captions are equally long, and no special token, unknown number or half of a UTF-8
-character, so that all decoders give one text.
+and the processor of the embedded one. Of the large one only tokens of plain text can ever win: no
+end of text, so that all captions are equally long, and no special token, unknown number or half of
+a UTF-8 character, so that all decoders give one text. The tiny one says `a blue box`, and ends.
 
     python -m benchmarks.checkpoint DIRECTORY
 """
@@ -11,6 +11,7 @@ character, so that all decoders give one text.
 import json
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ PATCH = 16  # pixels; two by two patches make one image token
 TOKEN_PIXELS = (2 * PATCH) ** 2
 MIN_IMAGE_TOKENS, MAX_IMAGE_TOKENS = 60, 256
 VOCABULARY = 512
+SAID = ("Ċ", "Ġa", "Ġblue", "Ġbox", "<|im_end|>")  # by the tiny one; a prompt ends with a new line
 SEED = 7
 
 TEXT = {
@@ -101,6 +103,8 @@ def make_checkpoint(directory: Path, tiny: bool = False) -> None:
     weights: dict[str, Any] = dict(tree_flatten(model.parameters()))
     reachable = mx.array([float(n in plain_text_tokens()) for n in range(VOCABULARY)])
     weights["language_model.lm_head.weight"] *= reachable[:, None]  # others get a logit of 0
+    if tiny:
+        _say_a_sentence(weights)
     mx.save_safetensors(str(directory / "model.safetensors"), weights, metadata={"format": "mlx"})
     for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
         processor = json.loads((EMBEDDED / name).read_bytes())
@@ -124,12 +128,30 @@ def is_made(directory: Path) -> bool:
 
 def plain_text_tokens() -> set[int]:
     """The numbers of the tokens that are printable ASCII."""
-    vocabulary = json.loads((EMBEDDED / "tokenizer.json").read_bytes())["model"]["vocab"]
     return {
         number
-        for token, number in vocabulary.items()
+        for token, number in _vocabulary().items()
         if token.replace("Ġ", " ").isascii() and token.isprintable()
     }
+
+
+def _vocabulary() -> dict[str, int]:
+    tokenizer = json.loads((EMBEDDED / "tokenizer.json").read_bytes())
+    added = {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
+    return dict(tokenizer["model"]["vocab"]) | added
+
+
+def _say_a_sentence(weights: dict[str, Any]) -> None:
+    """Let each token of `SAID` lead to the next: the layers add nothing to its embedding, and the
+    next one's logit is how much a hidden state is like it."""
+    for name in weights:
+        if name.startswith("language_model.") and ("o_proj" in name or "down_proj" in name):
+            weights[name] *= 0
+    numbers = [_vocabulary()[token] for token in SAID]
+    head = weights["language_model.lm_head.weight"] * 0
+    for token, following in pairwise(numbers):
+        head[following] = weights["language_model.model.embed_tokens.weight"][token]
+    weights["language_model.lm_head.weight"] = head
 
 
 def _config(tiny: bool = False) -> dict[str, Any]:
