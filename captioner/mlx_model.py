@@ -23,7 +23,6 @@ from captioner.mlx_encoding import (
     Encoded,
     Encoder,
     Prepared,
-    blas_shared,
     cache_kept,
     computed_in_parts,
     encode,
@@ -123,7 +122,7 @@ class MlxModel:
             yield None
             return
         in_parts = computed_in_parts(self._model.vision_tower)
-        with blas_shared(), cache_kept(), in_parts, closing(Encoder(self._model)) as encoder:
+        with cache_kept(), in_parts, closing(Encoder(self._model)) as encoder:
             yield encoder
 
     def fitting_batch_size(self, max_tokens: int) -> int:
