@@ -8,14 +8,13 @@ one BLAS thread, since OpenBLAS's others spin while they wait.
 is the bare device, without Prefect, over the pictures of a directory.
 """
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 from benchmarks import ours, pictures
 from benchmarks.checkpoint import EMBEDDED, make_checkpoint
@@ -23,58 +22,66 @@ from benchmarks.environment import ROOT
 from benchmarks.peers import PROMPT
 from benchmarks.processes import cpu_seconds, stopped
 
-FEW, MANY = 40, 240  # what starting costs is the same for both, and goes out
+FROM, TO, PICTURES = 40, 220, 240  # a process is measured between two of them
+ROUNDS = 2
 TOKENS = 4
 SMALL_FOLDER, LARGE_FOLDER = 10, 5_000
 SCANNED = 10_000
-LOADED, PROCESSING = b"Model loaded", b"Processing"
+LOADED, PROCESSING, SAVED = b"Model loaded", b"Processing", b"Saved"
 
 
 def cpu_per_picture(server: ours.Server, directory: Path) -> dict[str, float]:
     """CPU milliseconds per picture of the flow, of three empty task runs, and of the bare device.
 
-    Of the first two with what the Prefect server takes for them.
+    Of the first two with what the Prefect server takes for them. One after the other, twice, since
+    the speed of a shared machine changes from minute to minute.
     """
-    model = directory / "checkpoint"
+    model, folder = directory / "checkpoint", directory / "in"
     make_checkpoint(model, tiny=True)
-    folders = {number: directory / f"in-{number}" for number in (FEW, MANY)}
-    for number, folder in folders.items():
-        pictures.draw_tiny(folder, number)
-    ours.run(server, model, folders[FEW], TOKENS, directory / "out-warm")
-
-    def flow(number: int) -> list[str]:
-        return ours.command(model, folders[number], TOKENS, directory / f"out-{number}")
-
-    def empty(number: int) -> list[str]:
-        return [sys.executable, "-m", "benchmarks.empty_flow", str(number)]
-
-    def bare(number: int) -> list[str]:
-        command = [sys.executable, "-m", "benchmarks.cost", str(model), str(TOKENS)]
-        return [*command, str(folders[number])]
-
-    flow_ms, flow_server_ms = _milliseconds(flow, server)
-    empty_ms, empty_server_ms = _milliseconds(empty, server)
-    bare_ms, _ = _milliseconds(bare, server)
-    return {
-        "flow_process_ms": flow_ms,
-        "prefect_server_ms": flow_server_ms,
-        "bare_device_ms": bare_ms,
-        "flow_beyond_device_ms": flow_ms + flow_server_ms - bare_ms,
-        "empty_task_runs_process_ms": empty_ms,
-        "empty_task_runs_server_ms": empty_server_ms,
-    }
+    pictures.draw_tiny(folder, PICTURES)
+    module = [sys.executable, "-m"]
+    found: dict[str, list[float]] = defaultdict(list)
+    for number in range(ROUNDS):
+        commands = {
+            "flow": ours.command(model, folder, TOKENS, directory / f"out-{number}"),
+            "empty_task_runs": [*module, "benchmarks.empty_flow", str(PICTURES)],
+            "bare_device": [*module, "benchmarks.cost", str(model), str(TOKENS), str(folder)],
+        }
+        for name, command in commands.items():
+            process, beside = _milliseconds(command, server)
+            found[f"{name}_process_ms"].append(process)
+            found[f"{name}_server_ms"].append(beside)
+    cpu = {name: mean(values) for name, values in found.items()}
+    flow = cpu["flow_process_ms"] + cpu["flow_server_ms"]
+    return {**cpu, "flow_beyond_device_ms": flow - cpu["bare_device_process_ms"]}
 
 
-def _milliseconds(command: Callable[[int], list[str]], server: ours.Server) -> tuple[float, float]:
-    """CPU milliseconds per picture of the command's process and of the server meanwhile."""
-    process, beside = {}, {}
-    for number in (FEW, MANY):
-        before = cpu_seconds(server.pid)
-        process[number] = _cpu(command(number), ours.environment(server, threads=1))
-        time.sleep(2)  # for what the server still writes
-        beside[number] = cpu_seconds(server.pid) - before
-    each = 1e3 / (MANY - FEW)
-    return (process[MANY] - process[FEW]) * each, (beside[MANY] - beside[FEW]) * each
+def _milliseconds(command: list[str], server: ours.Server) -> tuple[float, float]:
+    """CPU milliseconds per picture of the command's process and of the server, start included.
+
+    The command prints a line with `Saved` for each of its pictures.
+    """
+    before = cpu_seconds(server.pid)
+    used = {}
+    with stopped(
+        subprocess.Popen(
+            command,
+            env=ours.environment(server, threads=1),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    ) as process:
+        done = 0
+        for line in process.stdout or ():
+            done += SAVED in line
+            if done in (FROM, TO) and done not in used:
+                used[done] = cpu_seconds(process.pid)
+        if process.wait() or done != PICTURES:
+            raise RuntimeError(f"{command} ended with {process.returncode} after {done} pictures")
+    time.sleep(2)  # it records some time after what happened
+    beside = cpu_seconds(server.pid) - before
+    return 1e3 * (used[TO] - used[FROM]) / (TO - FROM), 1e3 * beside / PICTURES
 
 
 def seconds_to_first_picture(server: ours.Server, directory: Path) -> dict[str, float]:
@@ -101,17 +108,6 @@ def scan_seconds(directory: Path) -> float:
         scan(directory)
         times.append(time.perf_counter() - began)
     return median(times)
-
-
-def _cpu(command: list[str], environment: dict[str, str]) -> float:
-    """Run the command; the CPU seconds of its process."""
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=quiet, stderr=quiet)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{command} ended with {process.returncode}")
-    return usage.ru_utime + usage.ru_stime
 
 
 def _first_picture(server: ours.Server, folder: Path, output: Path) -> float:
@@ -147,6 +143,7 @@ def _bare_device(checkpoint: Path, tokens: int, directory: Path) -> None:
     for turn, picture in enumerate(scan(directory)):
         opened = partial(load_image, picture.path, DEFAULTS.max_pixels)
         device.caption(turn, opened, request, lambda: None)
+        print("Saved", picture.path.name, flush=True)
     device.stop()
 
 

@@ -37,6 +37,8 @@ def empty_flow(pictures: int) -> None:
         numbers = list(range(start, min(start + CHUNK_SIZE, pictures)))
         for each in (first, second, third):
             numbers = each.map(numbers).result()
+        for number in numbers:
+            print("Saved", number, flush=True)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def _cost_figures(results: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "CPU of the flow beyond the device, per picture",
             f"{cpu['flow_beyond_device_ms']:.1f} ms (flow {cpu['flow_process_ms']:.1f} + server "
-            f"{cpu['prefect_server_ms']:.1f} − bare device {cpu['bare_device_ms']:.1f})",
+            f"{cpu['flow_server_ms']:.1f} − bare device {cpu['bare_device_process_ms']:.1f})",
         ),
         (
             "CPU of three task runs that do nothing",

@@ -70,9 +70,9 @@ def encode(model: Any, prepared: Prepared) -> Encoded:
 class Encoder:
     """A thread that encodes pictures while another one generates.
 
-    MLX works through a stream on one CPU thread, so a second stream is a second core's work, and the
-    BLAS is shared for as long as both are at work. What it hands out is computed, and so belongs to
-    no stream.
+    MLX works through a stream on one CPU thread, so a second stream is a second core's work, and
+    the BLAS is shared for as long as both are at work. What it hands out is computed, and so
+    belongs to no stream.
     """
 
     def __init__(self, model: Any) -> None:
