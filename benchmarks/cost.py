@@ -8,7 +8,6 @@ one BLAS thread, since OpenBLAS's others spin while they wait.
 is the bare device, without Prefect, over the pictures of a directory.
 """
 
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -18,9 +17,8 @@ from statistics import mean, median
 
 from benchmarks import ours, pictures
 from benchmarks.checkpoint import EMBEDDED, make_checkpoint
-from benchmarks.environment import ROOT
 from benchmarks.peers import PROMPT
-from benchmarks.processes import cpu_seconds, stopped
+from benchmarks.processes import cpu_seconds
 
 FROM, TO, PICTURES = 40, 220, 240  # a process is measured between two of them
 ROUNDS = 2
@@ -63,15 +61,7 @@ def _milliseconds(command: list[str], server: ours.Server) -> tuple[float, float
     """
     before = cpu_seconds(server.pid)
     used = {}
-    with stopped(
-        subprocess.Popen(
-            command,
-            env=ours.environment(server, threads=1),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-    ) as process:
+    with ours.started(server, command, threads=1) as process:
         done = 0
         for line in process.stdout or ():
             done += SAVED in line
@@ -111,15 +101,7 @@ def scan_seconds(directory: Path) -> float:
 
 
 def _first_picture(server: ours.Server, folder: Path, output: Path) -> float:
-    with stopped(
-        subprocess.Popen(
-            ours.command(EMBEDDED, folder, TOKENS, output),
-            env=ours.environment(server),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-    ) as process:
+    with ours.started(server, ours.command(EMBEDDED, folder, TOKENS, output)) as process:
         loaded = 0.0
         for line in process.stdout or ():
             if LOADED in line:

@@ -8,7 +8,6 @@ flow itself keeps. Prints the resident size as it goes, and what picture 2,000 h
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,8 +15,8 @@ from pathlib import Path
 
 from benchmarks import ours, pictures
 from benchmarks.checkpoint import EMBEDDED
-from benchmarks.environment import ROOT, this_machine
-from benchmarks.processes import end_tidily, resident_bytes, stopped
+from benchmarks.environment import this_machine
+from benchmarks.processes import end_tidily, resident_bytes
 
 TOKENS = 2
 SAMPLED_EVERY = 100
@@ -58,15 +57,8 @@ def _samples(server: ours.Server, folder: Path, output: Path, batch_size: int) -
     """The resident bytes of the flow's process after every hundredth caption."""
     samples: dict[int, int] = {}
     saved, began = 0, time.monotonic()
-    with stopped(
-        subprocess.Popen(
-            ours.command(EMBEDDED, folder, TOKENS, output, batch_size),
-            env=ours.environment(server, threads=1),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-    ) as process:
+    command = ours.command(EMBEDDED, folder, TOKENS, output, batch_size)
+    with ours.started(server, command, threads=1) as process:
         for line in process.stdout or ():
             if SAVED not in line:
                 continue

@@ -73,6 +73,23 @@ def environment(server: Server, threads: int | None = None) -> dict[str, str]:
     return measured(threads, PREFECT_API_URL=server.url, PREFECT_HOME=str(server.home))
 
 
+@contextmanager
+def started(
+    server: Server, command: list[str], threads: int | None = None
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """The command, begun with `server`, its output to be read; stopped when the block ends."""
+    with stopped(
+        subprocess.Popen(
+            command,
+            env=environment(server, threads),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    ) as process:
+        yield process
+
+
 def run(
     server: Server,
     checkpoint: Path,
