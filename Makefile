@@ -18,7 +18,7 @@ run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedd
 	@echo "The captions: output/captions.json. What was skipped and how long it took: output/summary.json."
 
 ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C
-	@$(BIN)/python -m flows.ui
+	@$(BIN)/python -m flows.hosting.ui
 
 test: lint $(VENV)/.test ## Lint, then run the whole test suite, two files at a time
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

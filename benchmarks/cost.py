@@ -87,7 +87,7 @@ def seconds_to_first_picture(server: ours.Server, directory: Path) -> dict[str, 
 
 def scan_seconds(directory: Path) -> float:
     """Seconds to scan a directory of 10,000 pictures."""
-    from captioner.scanning import scan
+    from captioner.pictures.scan import scan
 
     directory.mkdir(parents=True)
     for number in range(SCANNED):
@@ -114,10 +114,10 @@ def _first_picture(server: ours.Server, folder: Path, output: Path) -> float:
 
 
 def _bare_device(checkpoint: Path, tokens: int, directory: Path) -> None:
-    from captioner.device import Device
-    from captioner.images import load_image
-    from captioner.mlx_rows import Request
-    from captioner.scanning import scan
+    from captioner.device.device import Device
+    from captioner.pictures.decoding import load_image
+    from captioner.device.rows import Request
+    from captioner.pictures.scan import scan
     from captioner.settings import DEFAULTS
 
     device = Device(checkpoint)

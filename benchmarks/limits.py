@@ -21,9 +21,9 @@ from PIL import Image
 
 from benchmarks.environment import ROOT, measured, this_machine
 from benchmarks.peers import PROMPT
-from captioner.mlx_encoding import Prepared
-from captioner.mlx_model import MlxModel
-from captioner.mlx_rows import Request, Row, Rows
+from captioner.device.encoding import Prepared
+from captioner.device.model import MlxModel
+from captioner.device.rows import Request, Row, Rows
 
 COPIED_FLOATS = 1 << 27  # 512 MB, far beyond any cache
 MATVEC_SHAPE = (16_384, 4_096)  # 256 MB

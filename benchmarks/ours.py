@@ -38,7 +38,7 @@ def prefect_server(home: Path) -> Iterator[Server]:
         (home / "server.log").open("w") as log,
         stopped(
             subprocess.Popen(
-                [sys.executable, "-m", "flows.temporary_server", str(port)],
+                [sys.executable, "-m", "flows.hosting.server", str(port)],
                 env=environment,
                 cwd=ROOT,
                 stdin=subprocess.PIPE,  # it ends when this closes

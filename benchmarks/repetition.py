@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from captioner.repetition import LONGEST_PERIOD, STUCK, find_loop
+from captioner.device.repetition import LONGEST_PERIOD, STUCK, find_loop
 
 SEED = 20261123
 SHORTEST, LONGEST = 100, 600  # tokens of a chunk

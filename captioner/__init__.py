@@ -1,1 +1,2 @@
-"""Plain Python that the flow's states work with. It knows nothing of Prefect."""
+"""Captioning in plain Python: it knows nothing of Prefect. Lower rooms never import higher ones;
+docs/architecture.md draws them."""

@@ -1,11 +1,17 @@
 """The facts that travel between states: small, frozen, picklable.
 
-Knows nothing of MLX or Prefect.
+A picture's own, in the order in which they come about: `Picture` (found by the scan), `Job` (what
+the plan has to do with it), `Valid` or `Skipped` (what validation says), `Caption`, or `Failure`.
+Knows nothing of MLX, of Prefect or of files' contents.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Self
+
+from captioner.settings import RECIPE, Settings
+from captioner.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +27,33 @@ class Stamp:
 class Picture:
     """An image file that the scan found."""
 
+    key: str  # its path within the input directory, as `image` in the caption file
     path: Path  # where the file is
-    name: str  # its file name, as `image` in the caption file
-    caption_file: str  # the name of its caption file in the output directory
-    number: int  # its place among the pictures that are to be captioned, from 1
-    total: int  # how many these are
-    size: tuple[int, int] = (0, 0)  # width and height in pixels, once it was validated
-    source: Stamp | None = None  # the file as it was validated
-    again: str = ""  # why it is captioned once more; empty when it never was
 
     @property
     def label(self) -> str:
-        """The name with control characters made visible: harmless in a log line or a terminal."""
-        return printable(self.name)
+        """The key with control characters made visible: harmless in a log line or a terminal."""
+        return printable(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A picture that is to be captioned."""
+
+    picture: Picture
+    caption_file: str  # its path within the output directory
+    number: int  # its place among the pictures that are to be captioned, from 1
+    total: int  # how many these are
+    reason: str | None = None  # why it is captioned once more; None when it never was
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """A picture that can be decoded."""
+
+    job: Job
+    size: tuple[int, int]  # width and height in pixels, as a viewer shows it
+    stamp: Stamp  # the file as it was validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,35 +62,7 @@ class Skipped:
 
     picture: Picture
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A picture that was captioned in an earlier run, and is not in the input directory now."""
-
-    image: str
-    caption_file: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run has to do, and what it need not do."""
-
-    pictures: list[Picture]  # all that the scan found, in its order
-    todo: list[Picture] = field(default_factory=list)  # numbered among themselves
-    up_to_date: list[str] = field(default_factory=list)  # captioned already; also the edited
-    edited: list[str] = field(default_factory=list)  # whose caption a person wrote or changed
-    left: list[str] = field(default_factory=list)  # not what --retry-flagged asks for
-    skipped: list[Skipped] = field(default_factory=list)  # in an earlier run; the file is the same
-    gone: list[Gone] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A picture that should have been captioned, and was not."""
-
-    picture: Picture
-    reason: str
+    stamp: Stamp | None  # the file that this was said of; None when it could not even be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +77,39 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A reference to a checkpoint that a device of this process has loaded."""
+    """A checkpoint that a device has loaded."""
 
     checkpoint: Checkpoint
     batch_size: int  # how many pictures it captions at a time
     seconds: float  # how long loading took
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that a caption depends on besides its picture."""
+
+    values: tuple[object, ...]  # of the settings in `RECIPE`, in its order
+    repo_id: str | None  # None when the checkpoint is a directory named with --model
+    revision: str | None  # of the checkpoint; None when it is not here: then any will do
+
+    @classmethod
+    def of(cls, settings: Settings, revision: str | None) -> Self:
+        """The recipe that the settings ask for, with that revision of their checkpoint."""
+        values = tuple(getattr(settings, name) for name in RECIPE)
+        return cls(values, None if settings.model else settings.repo_id, revision)
+
+    def settings(self) -> dict[str, Any]:
+        """The values of its settings by their names."""
+        return dict(zip(RECIPE, self.values, strict=True))
+
+    def changed_since(self, before: "Recipe") -> str | None:
+        """For example `user prompt, pixel cap changed`; None when nothing has."""
+        pairs = zip(RECIPE.values(), before.values, self.values, strict=True)
+        if changed := [name for name, old, new in pairs if old != new]:
+            return f"{', '.join(changed)} changed"
+        if before.repo_id != self.repo_id or self.revision not in (None, before.revision):
+            return "model changed"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +126,51 @@ class Generation:
     prefill_seconds: float
     decode_seconds: float
     flags: tuple[str, ...] = ()  # of "truncated", "repetitive" and "empty"
+    attempts: int = 1  # how often it was generated, with another sampling after a loop
+
+    @property
+    def seconds(self) -> float:
+        """How long the device took for it."""
+        return self.prefill_seconds + self.decode_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
     """A caption, ready to be saved."""
 
-    picture: Picture
+    job: Job
     prompt: str  # the user prompt
     generation: Generation
-    source: Stamp  # the file that it is the caption of
-    attempts: int = 1  # how often it was generated, with another sampling after a loop
+    stamp: Stamp  # the file that it is the caption of
+
+    def without_text(self) -> Self:
+        """The same with an empty text: all captions of a run at once stay small."""
+        return replace(self, generation=replace(self.generation, text=""))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A picture that should have been captioned, and was not."""
+
+    job: Job
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A picture that was captioned in an earlier run, and is not in the input directory now."""
+
+    image: str  # its key
+    caption_file: str
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFigures:
     """What the device did during a run."""
 
-    busy_seconds: float  # with at least one picture on it
-    idle_seconds: float  # with none, between the first picture and the last
-    peak_memory_bytes: int
+    busy_seconds: float = 0.0  # with at least one picture on it
+    idle_seconds: float = 0.0  # with none, between the first picture and the last
+    peak_memory_bytes: int = 0
 
     @property
     def busy_fraction(self) -> float | None:
@@ -134,51 +179,46 @@ class DeviceFigures:
         return self.busy_seconds / worked if worked else None
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What became of the pictures of one run. It holds no caption's text, so it stays small."""
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A moment of something that takes a while."""
 
-    plan: Plan
-    captioned: list[Caption] = field(default_factory=list)  # without their texts
-    skipped: list[Skipped] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    interrupted: bool = False
+    percent: float  # 0 to 100
+    text: str
 
-    def add(self, caption: Caption) -> None:
-        """Note a caption that was saved."""
-        self.captioned.append(replace(caption, generation=replace(caption.generation, text="")))
-
-    @property
-    def all_skipped(self) -> list[Skipped]:
-        """The pictures that cannot be captioned, whether this run or an earlier one found out."""
-        return self.plan.skipped + self.skipped
-
-    def counts(self) -> str:
-        """For example `7 captioned, 20 up to date, 1 skipped`; `Nothing new: ...` without work."""
-        parts = [f"{len(self.captioned)} captioned"] if self.plan.todo else []
-        if flagged := sum(1 for caption in self.captioned if caption.generation.flags):
-            parts[0] += f" ({flagged} flagged)"
-        if self.plan.up_to_date:
-            edited = len(set(self.plan.edited).intersection(self.plan.up_to_date))
-            note = f" ({edited} edited by hand)" if edited else ""
-            parts.append(f"{len(self.plan.up_to_date)} up to date{note}")
-        if self.plan.left:
-            parts.append(f"{len(self.plan.left)} left as they are")
-        if skipped := len(self.all_skipped):
-            parts.append(f"{skipped} skipped")
-        if self.failures:
-            parts.append(f"{len(self.failures)} failed")
-        nothing = [] if self.plan.todo else ["Nothing new"]
-        return ": ".join(nothing + ([", ".join(parts)] if parts else []))
+    @classmethod
+    def of(cls, done: int, total: int, text: str) -> Self:
+        """`done` of `total`, which `text` says in words."""
+        return cls(round(100 * done / total, 1) if total else 0.0, text)
 
 
-def printable(text: str) -> str:
-    """`text` with everything that a terminal would act upon written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+class Scan:
+    """What the scan found. No dataclass: Prefect would walk through all pictures of a folder."""
+
+    def __init__(self, pictures: Iterable[Picture]) -> None:
+        self.pictures = tuple(pictures)  # in natural order
 
 
-def listed(names: Iterable[str], limit: int = 5) -> str:
-    """The first few of `names` in one line, and how many more there are."""
-    names = list(names)
-    shown = ", ".join(names[:limit])
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+class Plan:
+    """What a run has to do, and what it need not do. No dataclass, for the same reason."""
+
+    def __init__(
+        self,
+        pictures: Iterable[Picture] = (),
+        caption_files: dict[str, str] | None = None,
+        *,
+        todo: Iterable[Job] = (),
+        up_to_date: Iterable[str] = (),
+        edited: Iterable[str] = (),
+        left: Iterable[str] = (),
+        skipped: Iterable[Skipped] = (),
+        gone: Iterable[Gone] = (),
+    ) -> None:
+        self.pictures = tuple(pictures)  # all that the scan found, in its order
+        self.caption_files = caption_files or {}  # the caption file of each, by its key
+        self.todo = tuple(todo)
+        self.up_to_date = tuple(up_to_date)  # keys; captioned already, also those that are edited
+        self.edited = tuple(edited)  # keys of those whose caption a person wrote or changed
+        self.left = tuple(left)  # keys of what --retry-flagged does not ask for
+        self.skipped = tuple(skipped)  # in an earlier run; the file is the same
+        self.gone = tuple(gone)

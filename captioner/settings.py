@@ -1,10 +1,12 @@
 """Every setting of a run, declared once: the flags of the command line, the environment variables
 and the parameters of the flow are all read from it. Knows nothing of where a value came from.
 
-The groups are the parts of the form in Prefect's UI; `Settings` is all of them, flat.
+The groups are the parts of the form in Prefect's UI; `Settings` is all of them, flat. Each setting
+is marked with whether a caption depends on it; `RECIPE` is made of those marks.
 """
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +18,20 @@ DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
+
+
+@dataclass(frozen=True, slots=True)
+class InRecipe:
+    """Marks a setting that a caption depends on: it is made again when the setting changes."""
+
+    name: str  # in the reason for that, such as `pixel cap changed`
+
+
+@dataclass(frozen=True, slots=True)
+class NotInRecipe:
+    """Marks a setting that leaves captions as they are."""
+
+    why: str
 
 
 def _colour(value: str) -> str:
@@ -44,13 +60,13 @@ class _Group(BaseModel):
 class FolderSettings(_Group):
     """Where the pictures are, and where the captions go."""
 
-    input_dir: Path = Field(
+    input_dir: Annotated[Path, NotInRecipe("the file's own bytes count, wherever it is")] = Field(
         default=Path("input"),
         title="Input directory",
         description="The directory whose PNG, JPG and JPEG files are captioned.",
         json_schema_extra=NOT_EMPTY,
     )
-    output_dir: Path = Field(
+    output_dir: Annotated[Path, NotInRecipe("captions may be moved")] = Field(
         default=Path("output"),
         title="Output directory",
         description="Where the caption files, captions.json and summary.json are written.",
@@ -61,13 +77,13 @@ class FolderSettings(_Group):
 class AgainSettings(_Group):
     """What is captioned once more, besides what is new or has changed."""
 
-    overwrite: bool = Field(
+    overwrite: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
         title="Overwrite",
         description="Caption every picture again, also where a caption is up to date or was "
         "edited by hand.",
     )
-    retry_flagged: bool = Field(
+    retry_flagged: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
         title="Retry flagged captions",
         description="Caption again what was flagged as truncated, repetitive or empty, "
@@ -78,13 +94,13 @@ class AgainSettings(_Group):
 class PromptSettings(_Group):
     """What the model is asked."""
 
-    user_prompt: str = Field(
+    user_prompt: Annotated[str, InRecipe("user prompt")] = Field(
         default=DEFAULT_USER_PROMPT,
         min_length=1,
         title="User prompt",
         description="The text shown to the model alongside each image.",
     )
-    system_prompt: str | None = Field(
+    system_prompt: Annotated[str | None, InRecipe("system prompt")] = Field(
         default=None,
         title="System prompt",
         description="The system role of the assistant. Left out when it is not given.",
@@ -94,14 +110,14 @@ class PromptSettings(_Group):
 class DecodingSettings(_Group):
     """How a caption is generated."""
 
-    max_tokens: int = Field(
+    max_tokens: Annotated[int, InRecipe("token limit")] = Field(
         default=512,
         ge=1,
         le=32_768,
         title="Tokens at most",
         description="A caption is cut after this many tokens.",
     )
-    temperature: float = Field(
+    temperature: Annotated[float, InRecipe("temperature")] = Field(
         default=0.0,
         ge=0.0,
         le=2.0,
@@ -109,7 +125,7 @@ class DecodingSettings(_Group):
         title="Temperature",
         description="0 always takes the most likely token; higher values vary more.",
     )
-    seed: int = Field(
+    seed: Annotated[int, InRecipe("seed")] = Field(
         default=0,
         ge=0,
         title="Seed",
@@ -120,13 +136,13 @@ class DecodingSettings(_Group):
 class ModelSettings(_Group):
     """Which model captions."""
 
-    model: Path | None = Field(
+    model: Annotated[Path | None, NotInRecipe("the revision of the checkpoint counts")] = Field(
         default=None,
         title="Model directory",
         description="A directory with the MLX weights, in place of the Hugging Face cache.",
         json_schema_extra=NOT_EMPTY,
     )
-    repo_id: str = Field(
+    repo_id: Annotated[str, NotInRecipe("the revision of the checkpoint counts")] = Field(
         default=DEFAULT_REPO_ID,
         pattern=r"^\w[\w.-]{0,95}/\w[\w.-]{0,95}$",
         title="Hugging Face repository",
@@ -134,23 +150,31 @@ class ModelSettings(_Group):
     )
 
 
-class DeviceSettings(_Group):
-    """How pictures go to the device."""
+class PictureSettings(_Group):
+    """How the model sees a picture."""
 
-    max_pixels: int = Field(
+    max_pixels: Annotated[int, InRecipe("pixel cap")] = Field(
         default=2_097_152,
         ge=0,
         title="Pixels at most",
         description="Larger pictures are scaled down to this many pixels first; "
         "0 leaves it to the model.",
     )
-    background: Annotated[str, AfterValidator(_colour)] = Field(
+    background: Annotated[str, AfterValidator(_colour), InRecipe("background")] = Field(
         default="white",
         validate_default=False,  # Pillow need not be imported for it
         title="Background",
         description="The colour behind what is transparent in a picture: a name or #rrggbb.",
     )
-    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | Literal["auto"] = Field(
+
+
+class DeviceSettings(_Group):
+    """How pictures go to the device."""
+
+    batch_size: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | Literal["auto"],
+        NotInRecipe("captions are the same in a batch"),
+    ] = Field(
         default=1,
         title="Batch size",
         description="How many pictures the device captions at a time; auto chooses by the memory "
@@ -160,7 +184,13 @@ class DeviceSettings(_Group):
 
 # pydantic takes the fields of the last base first
 class Settings(
-    DeviceSettings, ModelSettings, DecodingSettings, PromptSettings, AgainSettings, FolderSettings
+    DeviceSettings,
+    PictureSettings,
+    ModelSettings,
+    DecodingSettings,
+    PromptSettings,
+    AgainSettings,
+    FolderSettings,
 ):
     """The settings of one run."""
 
@@ -185,6 +215,15 @@ GROUPS: dict[str, type[BaseModel]] = {
     "prompts": PromptSettings,
     "decoding": DecodingSettings,
     "model": ModelSettings,
+    "pictures": PictureSettings,
     "device": DeviceSettings,
 }
 DEFAULTS = Settings()
+
+# The settings that a caption depends on, and what they are called in a reason to caption again.
+RECIPE = {
+    name: mark.name
+    for name, field in Settings.model_fields.items()
+    for mark in field.metadata
+    if isinstance(mark, InRecipe)
+}

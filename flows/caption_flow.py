@@ -10,34 +10,21 @@
 
 if __name__ == "__main__":
     # Before anything slow is imported: --help and a wrong flag answer at once.
-    from flows.terminal import begin
+    from flows.hosting.terminal import begin
 
     COMMAND = begin()
 
-import time
-
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Failed
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from captioner import devices
-from captioner.checkpoints import MissingCheckpoint
-from captioner.errors import CaptionerError
-from captioner.locking import locked
-from captioner.records import Outcome, Plan, printable
-from captioner.settings import (
-    AgainSettings,
-    DecodingSettings,
-    DeviceSettings,
-    FolderSettings,
-    ModelSettings,
-    PromptSettings,
-    Settings,
-)
-from flows.forgetting import forget_all
-from flows.plain_errors import plain_errors
-from flows.processing import INTERRUPTS, MAX_WORKERS, process_images, whole
+from captioner import settings as given
+from captioner.checkpoint.find import MissingCheckpoint
+from captioner.output.folder import OutputFolder
+from captioner.records import LoadedModel
+from captioner.run import Run
+from flows.endings import ending_noted, state_of
+from flows.hosting.log_lines import plain_errors
+from flows.processing import THREADS, process_images
 from flows.run_page import captioning_progress, name_run
 from tasks.check_captions import check_captions
 from tasks.check_input_dir import check_input_dir
@@ -48,71 +35,44 @@ from tasks.scan_images import scan_images
 from tasks.write_summary import write_summary
 
 
-@flow(
-    name="caption-images",
-    task_runner=ThreadPoolTaskRunner(max_workers=MAX_WORKERS),  # type: ignore[arg-type]
-)
+@flow(name="caption-images", task_runner=THREADS)
 def caption_flow(
-    folders: FolderSettings = FolderSettings(),
-    again: AgainSettings = AgainSettings(),
-    prompts: PromptSettings = PromptSettings(),
-    decoding: DecodingSettings = DecodingSettings(),
-    model: ModelSettings = ModelSettings(),
-    device: DeviceSettings = DeviceSettings(),
+    folders: given.FolderSettings = given.FolderSettings(),
+    again: given.AgainSettings = given.AgainSettings(),
+    prompts: given.PromptSettings = given.PromptSettings(),
+    decoding: given.DecodingSettings = given.DecodingSettings(),
+    model: given.ModelSettings = given.ModelSettings(),
+    pictures: given.PictureSettings = given.PictureSettings(),
+    device: given.DeviceSettings = given.DeviceSettings(),
 ) -> State:
-    """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model.
-
-    Completed when every readable picture has its caption, Failed when one has none or when the
-    run cannot start, Cancelled when it was interrupted; the state's message says which.
-    """
-    settings = Settings.of(folders, again, prompts, decoding, model, device)
-    began = time.perf_counter()
-    outcome = Outcome(Plan([]))
-    with plain_errors():
-        try:
-            check_input_dir(settings)
-            pictures = scan_images(settings)
-            name_run(settings, pictures)
-            if not pictures:
-                where = printable(str(settings.input_dir))
-                return Completed(message=f"No PNG, JPG or JPEG files in {where}")
-            with locked(settings.output_dir):
-                outcome = Outcome(check_captions(whole(pictures), settings))
-                forget_all()
-                if outcome.plan.todo:
-                    caption_pictures(outcome, settings, began)
-                else:
-                    write_summary(whole(outcome), settings, None, began, began)
-        except CaptionerError as error:
-            return Failed(message=str(error), data=error)
-        except INTERRUPTS:
-            outcome.interrupted = True
-    if outcome.interrupted:
-        counts = outcome.counts() if outcome.captioned else "before the first caption"
-        return Cancelled(message=f"Interrupted: {counts}")
-    if outcome.failures:
-        return Failed(message=outcome.counts())
-    return Completed(message=outcome.counts())
+    """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model."""
+    run = Run.begin(given.Settings.of(folders, again, prompts, decoding, model, pictures, device))
+    output = OutputFolder(run.settings.output_dir)
+    with plain_errors(), ending_noted(run):
+        check_input_dir(run, output)
+        run.scan = scan_images(run)
+        name_run(run)
+        if run.scan.pictures:
+            with output:
+                run.plan = check_captions(run.scan, run, output)
+                if run.plan.todo:
+                    caption_pictures(run, output)
+                write_summary(run, output)
+    return state_of(run)
 
 
-def caption_pictures(outcome: Outcome, settings: Settings, began: float) -> None:
-    """The states from CheckModel on: only a run that has something to do gets here.
-
-    Raises:
-        CaptionerError: the run cannot go on.
-    """
-    checkpoint = check_model(settings)
+def caption_pictures(run: Run, output: OutputFolder) -> None:
+    """The states from CheckModel on: only a run that has something to do gets here."""
+    checkpoint = check_model(run)
     if isinstance(checkpoint, MissingCheckpoint):
-        checkpoint = download_model(settings, checkpoint)
-    model = load_model(checkpoint, settings)
-    loaded = time.perf_counter()
-    with devices.released(model):
-        with captioning_progress(outcome):
-            process_images(outcome, model, settings)
-        write_summary(whole(outcome), settings, model, began, loaded)
+        checkpoint = download_model(checkpoint, run)
+    device = load_model(checkpoint, run)
+    run.load(LoadedModel(checkpoint, device.batch_size, device.load_seconds))
+    with device, captioning_progress(run):
+        process_images(run, device, output)
 
 
 if __name__ == "__main__":
-    from flows.terminal import run
+    from flows.hosting.terminal import run as run_here
 
-    raise SystemExit(run(caption_flow, COMMAND))
+    raise SystemExit(run_here(caption_flow, COMMAND))

@@ -1,139 +1,163 @@
 """ProcessImage: every picture through ValidateImage, GenerateCaption and SaveJSON.
 
-Work goes through in a window of two chunks: while the device captions one, the next is validated
-and queued. So the device starts at once, and no more than two chunks are on their way at a time.
+Work goes through in a window: a few pictures are validated ahead, and as many of them as the device
+can use stand in line for it. A `caption` task run begins when the device takes its picture up, so
+the run's page shows what happened. However large the folder, no more than that is under way.
 Knows the order of the three states, and nothing of what they do.
 """
 
-from itertools import count
-from typing import Any, NoReturn, TypeVar, cast
-from uuid import UUID
+import threading
+from collections import deque
+from itertools import islice
+from typing import Any, NoReturn
 
 from prefect import unmapped
 from prefect.client.schemas.objects import State
-from prefect.exceptions import TerminationSignal
-from prefect.futures import PrefectFuture, as_completed
-from prefect.results import ResultRecord  # type: ignore[attr-defined]
-from prefect.utilities.annotations import opaque
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from captioner.devices import device_of
-from captioner.errors import CaptionError, DeviceStopped
-from captioner.records import Caption, Failure, LoadedModel, Outcome, Picture, Skipped
-from captioner.settings import MAX_BATCH_SIZE, Settings
-from flows.forgetting import forget
+from captioner.device.device import Device
+from captioner.device.rows import Request
+from captioner.device.work import Work
+from captioner.errors import CaptionError, DeviceError
+from captioner.output.folder import OutputFolder
+from captioner.pictures.reading import Reader
+from captioner.records import Caption, Failure, Job, Skipped, Valid
+from captioner.run import Run
+from captioner.settings import MAX_BATCH_SIZE
+from flows.endings import interrupts_noted
 from tasks.generate_caption import generate_caption
 from tasks.save_caption import save_caption
 from tasks.validate_image import validate_image
 
-CHUNK_SIZE = 8  # or the batch size, when that is larger
-MAX_WORKERS = 3 * MAX_BATCH_SIZE  # two chunks being captioned, a third one being validated
-
-INTERRUPTS = (KeyboardInterrupt, TerminationSignal)
-
-T = TypeVar("T")
-# by the caption to come: its picture, and the task run that validated it
-Captioning = dict[PrefectFuture[Caption | State[Caption]], tuple[Picture, UUID]]
+CHUNK_SIZE = 8  # pictures that are validated at a time; the next as many follow at once
+# a thread for each task run that may be under way
+THREADS: TaskRunner[PrefectFuture[Any]] = ThreadPoolTaskRunner(  # type: ignore[assignment]
+    MAX_BATCH_SIZE + 4 * CHUNK_SIZE
+)
 
 
-def process_images(outcome: Outcome, model: LoadedModel, settings: Settings) -> None:
-    """Caption what `outcome` has to do, and note in it what became of each.
+def process_images(run: Run, device: Device, output: OutputFolder) -> None:
+    """Caption what the run has to do, and note in it what became of each picture.
 
-    An interrupt (Ctrl-C, SIGTERM) gives up the picture on the device; what is finished is kept.
+    An interrupt gives up what is on the device; what is finished is saved.
 
     Raises:
         OutputError: a caption cannot be saved.
-        DeviceError: the device has stopped.
+        DeviceError: the device has died.
     """
+    window = _Window(run, device, output)
     try:
-        _process_chunks(outcome, model, settings)
-    except INTERRUPTS:
-        outcome.interrupted = True
-        device_of(model).stop()  # or the threads of the window would go on captioning
+        with interrupts_noted(run):
+            window.work()
+        if run.interrupted:
+            device.stop()  # or it would go on captioning
+            window.save_the_rest()
+    finally:
+        run.end(device.figures())
 
 
-def _process_chunks(outcome: Outcome, model: LoadedModel, settings: Settings) -> None:
-    turns = count()
-    size = max(CHUNK_SIZE, model.batch_size)
-    captioning: Captioning = {}
-    todo = outcome.plan.todo
-    for start in range(0, len(todo), size):
-        valid = _validated(todo[start : start + size], outcome, settings)
-        captions = generate_caption.map(
-            [whole(picture) for picture in valid],
-            [next(turns) for _ in valid],
-            unmapped(whole(model)),
-            unmapped(whole(settings)),
-        )
-        captioning.update(zip(captions, valid.items(), strict=True))
-        _save(captioning, size, outcome, model, settings)
-    _save(captioning, 0, outcome, model, settings)
+class _Window:
+    """The pictures that are under way, from one state to the next."""
 
+    def __init__(self, run: Run, device: Device, output: OutputFolder) -> None:
+        self._run, self._device, self._output = run, device, output
+        self._todo = iter(run.plan.todo)
+        # the first four in the order of the pictures
+        self._validating: deque[PrefectFuture[Valid | State[Skipped]]] = deque()
+        self._in_line: deque[tuple[Valid, Work]] = deque()
+        self._captioning: dict[PrefectFuture[Caption | State[Caption]], Job] = {}
+        self._saving: dict[PrefectFuture[None], Caption] = {}
+        self._ended: set[PrefectFuture[Any]] = set()
+        self._moved = threading.Event()  # something has happened: look what can be done next
 
-def _validated(
-    pictures: list[Picture], outcome: Outcome, settings: Settings
-) -> dict[Picture, UUID]:
-    """Those that can be captioned, each with the task run that says so."""
-    valid = {}
-    skipped: list[UUID] = []
-    todo = [whole(picture) for picture in pictures]
-    for future in validate_image.map(todo, unmapped(whole(settings))):
-        result = _returned(future)
-        if isinstance(result, Picture):
-            valid[result] = future.task_run_id
-        elif isinstance(result, Skipped):
-            outcome.skipped.append(result)
-            skipped.append(future.task_run_id)
-        else:
-            _give_up(result)
-    forget(skipped)
-    return valid
+    def work(self) -> None:
+        """Bring all pictures through."""
+        while self._advance():
+            self._moved.wait()
 
+    def save_the_rest(self) -> None:
+        """Save the captions that are made; nothing new begins."""
+        while self._finish():
+            self._moved.wait()
 
-def _save(
-    captioning: Captioning, leave: int, outcome: Outcome, model: LoadedModel, settings: Settings
-) -> None:
-    """Save each caption as soon as it is made, until only `leave` of them are being made."""
-    ended: list[UUID] = []
-    while len(captioning) > leave:
-        future = next(as_completed(list(captioning)))
-        picture, validated = captioning.pop(future)
-        result = _returned(future)
-        if isinstance(result, Caption):
-            saving = save_caption.submit(whole(result), whole(model), whole(settings))
-            outcome.add(result)
-            try:
-                saving.wait()
-            except INTERRUPTS:
-                saving.wait()  # writing a file takes no time; half of it is no use
-                raise
-            if isinstance(error := _returned(saving), BaseException):
-                raise error
-            ended.append(saving.task_run_id)
-        elif isinstance(result, CaptionError):
-            outcome.failures.append(Failure(picture, str(result)))
-        else:
-            _give_up(result)
-        ended += (validated, future.task_run_id)
-    forget(ended)
+    def _advance(self) -> bool:
+        """Do whatever can be done now; whether there is more to come."""
+        finishing = self._finish()
+        self._caption()
+        self._line_up()
+        self._validate()
+        return finishing or bool(self._validating or self._in_line or self._captioning)
 
+    def _finish(self) -> bool:
+        self._moved.clear()
+        self._note_saved()
+        self._save()
+        return bool(self._captioning or self._saving)
 
-def _returned(future: PrefectFuture[Any]) -> object:
-    """What the task run returned, in whatever state, or the exception that ended it.
+    def _validate(self) -> None:
+        if len(self._validating) > CHUNK_SIZE:
+            return
+        if chunk := list(islice(self._todo, CHUNK_SIZE)):
+            futures = validate_image.map(chunk, unmapped(self._output))
+            self._validating.extend(map(self._watched, futures))
 
-    `future.result()` asks the state, which does it in a coroutine on another thread, at the cost of
-    2 ms of processor time a picture.
-    """
-    future.wait()
-    record = future.state.data
-    if isinstance(record, ResultRecord):
-        return record.result
-    return future.result(raise_on_failure=False)
+    def _line_up(self) -> None:
+        """Hand to the device what is valid, in the order of the pictures, while it has room."""
+        settings = self._run.settings
+        room = self._device.batch_size + self._device.ahead
+        while self._validating and len(self._in_line) + len(self._captioning) < room:
+            if self._validating[0] not in self._ended:
+                return
+            result = self._result(self._validating.popleft())
+            if isinstance(result, Skipped):
+                self._run.skipped.append(result)
+            elif isinstance(result, Valid):
+                picture = result.job.picture
+                reader = Reader(picture, settings.max_pixels, settings.background, result.stamp)
+                work = self._device.begin(reader, Request.of(settings))
+                work.when_begun(self._moved.set)
+                self._in_line.append((result, work))
+            else:
+                _give_up(result)
+
+    def _caption(self) -> None:
+        while self._in_line and self._in_line[0][1].begun:
+            valid, work = self._in_line.popleft()
+            future = generate_caption.submit(valid, self._device, work, self._run)
+            self._captioning[self._watched(future)] = valid.job
+
+    def _save(self) -> None:
+        for future in [future for future in self._captioning if future in self._ended]:
+            job, result = self._captioning.pop(future), self._result(future)
+            if isinstance(result, Caption):
+                saving = save_caption.submit(result, self._run, self._output)
+                self._saving[self._watched(saving)] = result
+            elif isinstance(result, CaptionError):
+                self._run.failures.append(Failure(job, str(result)))
+            elif not self._run.interrupted:
+                _give_up(result)
+
+    def _note_saved(self) -> None:
+        for future in [future for future in self._saving if future in self._ended]:
+            caption, result = self._saving.pop(future), self._result(future)
+            if result is not None:
+                _give_up(result)
+            self._run.add(caption)
+
+    def _watched(self, future: PrefectFuture[Any]) -> PrefectFuture[Any]:
+        future.add_done_callback(self._end)
+        return future
+
+    def _end(self, future: PrefectFuture[Any]) -> None:
+        self._ended.add(future)
+        self._moved.set()
+
+    def _result(self, future: PrefectFuture[Any]) -> object:
+        """What a task run that has ended returned, in whatever state, or what ended it."""
+        self._ended.discard(future)
+        return future.result(raise_on_failure=False)
 
 
 def _give_up(result: object) -> NoReturn:
-    raise result if isinstance(result, BaseException) else DeviceStopped(str(result))
-
-
-def whole(argument: T) -> T:
-    """The argument as it is: Prefect would walk through all that is in it, for each task run."""
-    return cast(T, opaque(argument))
+    raise result if isinstance(result, BaseException) else DeviceError(str(result))

@@ -21,12 +21,11 @@ from prefect.artifacts import (
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from captioner.errors import first_line
-from captioner.progress import Progress
-from captioner.records import DeviceFigures, LoadedModel, Outcome
-from captioner.report import artifact_key, table
-from captioner.report_page import page
-from captioner.results import Times
-from captioner.settings import Settings
+from captioner.output.folder import OutputFolder
+from captioner.pages.report import page
+from captioner.pages.table import artifact_key, table
+from captioner.records import Progress
+from captioner.run import Run
 
 UPDATE_SECONDS = 1.0
 LAST_UPDATE_SECONDS = 5.0
@@ -85,24 +84,18 @@ def _move(key: str, measure: Callable[[], Progress], ended: threading.Event) -> 
                 return
 
 
-def publish_report(
-    outcome: Outcome,
-    settings: Settings,
-    model: LoadedModel | None,
-    device: DeviceFigures | None,
-    times: Times,
-) -> None:
+def publish_report(run: Run, output: OutputFolder) -> None:
     """A table and a page about the run; those of all runs over the same directories are versions
     of one another."""
     with failing_softly("The report"):
-        entries, description = table(outcome, settings)
+        entries, description = table(run, output)
         create_table_artifact(
-            entries, key=artifact_key("results", settings), description=description
+            entries, key=artifact_key("results", run.settings), description=description
         )
         create_markdown_artifact(
-            page(outcome, settings, model, device, times),
-            key=artifact_key("report", settings),
-            description=outcome.counts(),
+            page(run, output),
+            key=artifact_key("report", run.settings),
+            description=run.counts(),
         )
 
 

@@ -5,43 +5,42 @@ from collections import defaultdict
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.planning import plan_work
-from captioner.provenance import mend
-from captioner.records import Picture, Plan, listed, printable
-from captioner.settings import Settings
-from captioner.writing import remove_temporary_files
+from captioner.checkpoint.find import known_revision
+from captioner.output.folder import OutputFolder
+from captioner.records import Plan, Recipe, Scan
+from captioner.run import Run
+from captioner.text import listed, printable
 
 
 @task(task_run_name="check_captions", cache_policy=NO_CACHE)
-def check_captions(pictures: list[Picture], settings: Settings) -> Plan:
+def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
     """What of the pictures is to be done, by what earlier runs left in the output directory.
 
     Raises:
         OutputError: the directory can be neither read nor written.
     """
-    remove_temporary_files(settings.output_dir)
-    mend(settings.output_dir)
-    plan = plan_work(pictures, settings)
-    _log(plan, settings)
+    recipe = Recipe.of(run.settings, known_revision(run.settings))
+    plan = output.plan(scan, run.settings, recipe)
+    _log(plan, overwrite=run.settings.overwrite)
     return plan
 
 
-def _log(plan: Plan, settings: Settings) -> None:
+def _log(plan: Plan, overwrite: bool) -> None:
     logger = get_run_logger()
     if plan.up_to_date:
         logger.info("%d caption(s) are up to date", len(plan.up_to_date))
     if plan.edited:
         edited = listed(map(printable, plan.edited))
-        if settings.overwrite:
+        if overwrite:
             logger.warning("Captions edited by hand are overwritten: %s", edited)
         else:
             logger.info("Captions edited by hand are kept: %s", edited)
     reasons: dict[str, list[str]] = defaultdict(list)
-    for picture in plan.todo:
-        reasons[picture.again].append(picture.label)
+    for job in plan.todo:
+        if job.reason:
+            reasons[job.reason].append(job.picture.label)
     for reason, labels in reasons.items():
-        if reason:
-            logger.info("%d to caption again (%s): %s", len(labels), reason, listed(labels))
+        logger.info("%d to caption again (%s): %s", len(labels), reason, listed(labels))
     if plan.left:
         logger.info("%d left as they are: only flagged captions are retried", len(plan.left))
     if plan.skipped:

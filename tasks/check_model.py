@@ -3,21 +3,21 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.checkpoints import MissingCheckpoint, find_checkpoint
-from captioner.mlx_model import require_mlx_vlm
+from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint
+from captioner.device.model import require_mlx_vlm
 from captioner.records import Checkpoint
-from captioner.settings import Settings
+from captioner.run import Run
 
 
 @task(task_run_name="check_model", cache_policy=NO_CACHE)
-def check_model(settings: Settings) -> Checkpoint | MissingCheckpoint:
+def check_model(run: Run) -> Checkpoint | MissingCheckpoint:
     """The checkpoint in `--model` or in the Hub cache, or what a download has to bring.
 
     Raises:
         CheckpointError: mlx-vlm is not installed, or the directory cannot be mended by a download.
     """
     require_mlx_vlm()
-    checkpoint = find_checkpoint(settings)
+    checkpoint = find_checkpoint(run.settings)
     if isinstance(checkpoint, MissingCheckpoint):
         for problem in checkpoint.problems:
             get_run_logger().warning("Model file %s", problem)

@@ -9,12 +9,13 @@ from prefect.runtime import task_run
 from prefect.states import get_state_exception
 from prefect.tasks import Task, exponential_backoff
 
-from captioner.checkpoints import MissingCheckpoint, find_checkpoint, model_location
+from captioner.checkpoint.bars import Received
+from captioner.checkpoint.download import download
+from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, model_location
 from captioner.errors import CheckpointError, DownloadInterrupted
-from captioner.hub import download
-from captioner.progress import Received
-from captioner.records import Checkpoint, listed, printable
-from captioner.settings import Settings
+from captioner.records import Checkpoint
+from captioner.run import Run
+from captioner.text import listed, printable
 from tasks.artifacts import moving_progress
 
 RETRIES = 5
@@ -33,7 +34,7 @@ def can_pass(task: Task[..., Any], run: TaskRun, state: State) -> bool:
     retry_jitter_factor=0.5,
     retry_condition_fn=can_pass,
 )
-def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint:
+def download_model(missing: MissingCheckpoint, run: Run) -> Checkpoint:
     """The checkpoint, downloaded from the Hub; keeps the files that an earlier download finished.
 
     Raises:
@@ -41,7 +42,7 @@ def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint
         DownloadError: trying again cannot help.
         CheckpointError: what was downloaded is no whole checkpoint, or does not fit into memory.
     """
-    logger = get_run_logger()
+    logger, settings = get_run_logger(), run.settings
     attempt = task_run.run_count
     if attempt == 1:
         logger.info(

@@ -3,16 +3,17 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner import devices
-from captioner.checkpoints import is_embedded
-from captioner.machine import check_fits, gigabytes
-from captioner.records import Checkpoint, LoadedModel, printable
-from captioner.settings import Settings
+from captioner.checkpoint.find import is_embedded
+from captioner.checkpoint.memory import check_fits
+from captioner.device.device import Device
+from captioner.records import Checkpoint
+from captioner.run import Run
+from captioner.text import gigabytes, printable
 
 
 @task(task_run_name="load_model", cache_policy=NO_CACHE)
-def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
-    """A reference to the checkpoint, loaded on a device of this process.
+def load_model(checkpoint: Checkpoint, run: Run) -> Device:
+    """A device that has loaded the checkpoint; it works until it is stopped.
 
     Raises:
         CheckpointError: it does not fit into memory, or MLX cannot load it.
@@ -26,8 +27,8 @@ def load_model(checkpoint: Checkpoint, settings: Settings) -> LoadedModel:
             "This is the embedded demonstration model: it knows synthetic flowcharts and "
             "nothing else. Leave --model out to caption with the real one."
         )
-    model = devices.load(checkpoint, settings.batch_size, settings.max_tokens)
-    logger.info("Model loaded in %.1f s", model.seconds)
-    if model.batch_size > 1:
-        logger.info("Captioning %d pictures at a time", model.batch_size)
-    return model
+    device = Device(checkpoint.directory, run.settings.batch_size, run.settings.max_tokens)
+    logger.info("Model loaded in %.1f s", device.load_seconds)
+    if device.batch_size > 1:
+        logger.info("Captioning %d pictures at a time", device.batch_size)
+    return device

@@ -3,19 +3,18 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.provenance import record_caption
-from captioner.records import Caption, LoadedModel, printable
-from captioner.results import save_caption_file
-from captioner.settings import Settings
+from captioner.output.folder import OutputFolder
+from captioner.records import Caption
+from captioner.run import Run
+from captioner.text import printable
 
 
-@task(task_run_name="save {caption.picture.label}", cache_policy=NO_CACHE)
-def save_caption(caption: Caption, model: LoadedModel, settings: Settings) -> None:
+@task(task_run_name="save {caption.job.picture.label}", cache_policy=NO_CACHE)
+def save_caption(caption: Caption, run: Run, output: OutputFolder) -> None:
     """Note what the caption was made from, then write the caption file.
 
     Raises:
         OutputError: one of the two cannot be written.
     """
-    record_caption(caption, settings, model.checkpoint, settings.output_dir)
-    path = save_caption_file(caption, settings.output_dir)
-    get_run_logger().info("✓ Saved caption to %s", printable(path.name))
+    name = output.save(caption, run.recipe)
+    get_run_logger().info("✓ Saved caption to %s", printable(name))

@@ -1,24 +1,25 @@
-"""ScanImages: which pictures there are, and where each caption goes."""
+"""ScanImages: which pictures there are."""
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.records import Picture, printable
-from captioner.scanning import scan
-from captioner.settings import Settings
+from captioner.pictures.scan import scan
+from captioner.records import Scan
+from captioner.run import Run
+from captioner.text import printable
 
 
 @task(task_run_name="scan_images", cache_policy=NO_CACHE)
-def scan_images(settings: Settings) -> list[Picture]:
+def scan_images(run: Run) -> Scan:
     """The pictures of the input directory, in natural order.
 
     Raises:
         InputError: the directory cannot be listed any more.
     """
-    pictures = scan(settings.input_dir)
+    found = scan(run.settings.input_dir)
     logger = get_run_logger()
-    where = printable(str(settings.input_dir))
-    logger.info("Found %d image(s) in %s", len(pictures), where)
-    if not pictures:
+    where = printable(str(run.settings.input_dir))
+    logger.info("Found %d image(s) in %s", len(found.pictures), where)
+    if not found.pictures:
         logger.warning("There is no PNG, JPG or JPEG file to caption in %s.", where)
-    return pictures
+    return found

@@ -18,11 +18,11 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from captioner.image_files import UnreadableImage
-from captioner.images import check_image, load_image
-from captioner.mlx_model import MlxModel
-from captioner.mlx_rows import Request
-from captioner.scanning import scan
+from captioner.pictures.formats import UnreadableImage
+from captioner.pictures.decoding import check_image, load_image
+from captioner.device.model import MlxModel
+from captioner.device.rows import Request
+from captioner.pictures.scan import scan
 from captioner.settings import DEFAULTS
 from tests.memory import peak_kilobytes
 from tests.mutants import mutant, whole_files

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from captioner.provenance import FILE
+from captioner.output.provenance import FILE
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 
 
@@ -107,7 +107,7 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    from flows.temporary_server import prefect_server
+    from flows.hosting.server import prefect_server
 
     with tempfile.TemporaryDirectory() as folder, prefect_server():
         from prefect.settings import PREFECT_API_URL

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
-from captioner.image_files import PNG_SIGNATURE
+from captioner.pictures.formats import PNG_SIGNATURE
 
 Parts = list[tuple[bytes, bytes]]  # a chunk's or a segment's kind, and its content
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.temporary_server import HOST, free_port, wait_until_healthy
+from flows.hosting.server import HOST, free_port, wait_until_healthy
 
 
 @dataclass(frozen=True)

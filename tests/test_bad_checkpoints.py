@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from captioner.checkpoints import find_checkpoint
-from captioner.device import Device
+from captioner.checkpoint.find import find_checkpoint
+from captioner.device.device import Device
 from captioner.errors import CaptionError, CheckpointError
-from captioner.images import load_image
-from captioner.mlx_rows import Request
+from captioner.pictures.decoding import load_image
+from captioner.device.rows import Request
 from captioner.records import Checkpoint, Generation
 from captioner.settings import Settings
 from tests.bad_checkpoints import carrying_code, saying_nothing

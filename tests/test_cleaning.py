@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from captioner.cleaning import is_empty, to_sentence_end, without_thinking
+from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
 
 CAT = "A cat on a mat."
 

@@ -35,9 +35,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from captioner.settings import DEFAULTS, GROUPS, Settings
-from flows.notify import notify
-from flows.temporary_server import free_port
-from flows.ui import descendants
+from flows.hosting.notify import notify
+from flows.hosting.server import free_port
+from flows.hosting.ui import descendants
 from tests.browser import Browser
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 
@@ -114,7 +114,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     with (
         output.open("w") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "flows.ui"],
+            [sys.executable, "-m", "flows.hosting.ui"],
             cwd=project,
             env=environment,
             stdout=file,
@@ -172,12 +172,12 @@ def ended(client: SyncPrefectClient, run: UUID) -> "State[Any]":
 
 def log_of(client: SyncPrefectClient, run: UUID) -> list[str]:
     query = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "limit": 200}
-    return [line["message"] for line in client._client.post("/logs/filter", json=query).json()]
+    return [line["message"] for line in client.request("POST", "/logs/filter", json=query).json()]
 
 
 def task_runs(client: SyncPrefectClient, run: UUID) -> dict[str, str]:
     query = {"flow_runs": {"id": {"any_": [str(run)]}}, "limit": 200}
-    found = client._client.post("/task_runs/filter", json=query).json()
+    found = client.request("POST", "/task_runs/filter", json=query).json()
     return {task["name"]: task["state_name"] for task in found}
 
 
@@ -381,7 +381,7 @@ def test_a_bad_parameter_that_is_let_through_fails_at_once_with_a_sentence(
 ) -> None:
     asked = {"parameters": {"decoding": {"max_tokens": 0}}, "enforce_parameter_schema": False}
     path = f"/deployments/{deployment(client, 'on-demand').id}/create_flow_run"
-    run = FlowRun.model_validate(client._client.post(path, json=asked).json())
+    run = FlowRun.model_validate(client.request("POST", path, json=asked).json())
     state = ended(client, run.id)
     assert state.is_failed()
     assert state.message and "decoding.max_tokens: Input should be greater than" in state.message
@@ -409,7 +409,7 @@ def test_a_run_that_fails_is_told_to_a_webhook(ui: Ui, client: SyncPrefectClient
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         notify("http://127.0.0.1:1/nobody")
-        told = ui.command("flows.notify", f"http://127.0.0.1:{server.server_port}/hook")
+        told = ui.command("flows.hosting.notify", f"http://127.0.0.1:{server.server_port}/hook")
         assert told.returncode == 0, told.stderr
         assert len(client.read_automations()) == 1  # changed, not made twice
 

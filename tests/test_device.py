@@ -13,12 +13,12 @@ from typing import Literal
 import pytest
 from PIL import Image
 
-from captioner.device import Device
+from captioner.device.device import Device
 from captioner.errors import CaptionError, CheckpointError, DeviceStopped
-from captioner.image_files import UnreadableImage
-from captioner.images import load_image
-from captioner.mlx_model import is_out_of_memory
-from captioner.mlx_rows import Request
+from captioner.pictures.formats import UnreadableImage
+from captioner.pictures.decoding import load_image
+from captioner.device.model import is_out_of_memory
+from captioner.device.rows import Request
 from captioner.records import Generation
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.float32 import dequantise, never_ending
@@ -279,8 +279,8 @@ def test_a_directory_that_is_no_checkpoint_is_refused_with_a_sentence(tmp_path: 
 def test_the_process_ends_cleanly_after_a_device(pictures: list[Path]) -> None:
     """MLX aborted one process in three at exit while its thread's streams were not released."""
     script = (
-        "import sys; from pathlib import Path; from captioner.device import Device;"
-        "from captioner.mlx_rows import Request; from captioner.images import load_image;"
+        "import sys; from pathlib import Path; from captioner.device.device import Device;"
+        "from captioner.device.rows import Request; from captioner.pictures.decoding import load_image;"
         "d = Device(Path(sys.argv[1]));"
         "r = Request('Describe', None, 2, 0.0);"
         "d.caption(0, lambda: load_image(Path(sys.argv[2]), 0), r, lambda: None); d.stop()"

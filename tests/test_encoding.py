@@ -8,12 +8,12 @@ import sys
 import pytest
 from PIL import Image
 
-from captioner.mlx_rows import Request
+from captioner.device.rows import Request
 from tests.conftest import CHECKPOINT, ROOT
 
 SCRIPT = """
 import ctypes
-from captioner.mlx_encoding import blas_shared
+from captioner.device.encoding import blas_shared
 threads = getattr(ctypes.CDLL(None), "openblas_get_num_threads", lambda: None)
 print(threads())
 with blas_shared():
@@ -47,8 +47,8 @@ def test_two_streams_share_the_threads_of_openblas(told: str | None) -> None:
 def test_a_tower_in_parts_says_the_same_and_is_whole_again() -> None:
     import mlx.core as mx
 
-    from captioner.mlx_encoding import computed_in_parts, encode
-    from captioner.mlx_model import MlxModel
+    from captioner.device.encoding import computed_in_parts, encode
+    from captioner.device.model import MlxModel
 
     model = MlxModel(CHECKPOINT)
     prepared = model.prepare(Image.new("RGB", (192, 128), "red"), Request("What?", None, 8, 0.0))
@@ -66,7 +66,7 @@ def test_a_tower_in_parts_says_the_same_and_is_whole_again() -> None:
 def test_the_cache_is_cleared_again_when_nobody_encodes_any_more() -> None:
     import mlx.core as mx
 
-    from captioner.mlx_encoding import cache_kept
+    from captioner.device.encoding import cache_kept
 
     clear = mx.clear_cache
     with cache_kept():

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from captioner.provenance import FILE
+from captioner.output.provenance import FILE
 from captioner.settings import Settings
-from flows.temporary_server import free_port, wait_until_healthy
+from flows.hosting.server import free_port, wait_until_healthy
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.killing import run_until_done
 
@@ -155,7 +155,7 @@ def server(port: int, home: Path) -> "Iterator[subprocess.Popen[bytes]]":
     with (
         log.open("ab") as file,
         subprocess.Popen(
-            [sys.executable, "-m", "flows.temporary_server", str(port)],
+            [sys.executable, "-m", "flows.hosting.server", str(port)],
             cwd=ROOT,
             env=os.environ | {"PREFECT_HOME": str(home)},
             stdin=subprocess.PIPE,

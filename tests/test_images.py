@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from captioner.image_files import UnreadableImage
-from captioner.images import check_image, fitted, load_image
+from captioner.pictures.formats import UnreadableImage
+from captioner.pictures.decoding import check_image, fitted, load_image
 from tests.conftest import ROOT
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
@@ -600,12 +600,12 @@ def test_a_damaged_profile_is_ignored_with_a_warning(
 ) -> None:
     values = gradient(3)
     path = saved(tmp_path / "two\nlines.png", Image.fromarray(values), icc_profile=icc)
-    with caplog.at_level(logging.WARNING, logger="captioner.images"):
+    with caplog.at_level(logging.WARNING, logger="captioner.pictures.decoding"):
         assert check_image(path) == (WIDTH, HEIGHT)
         found = pixels(path)
     assert difference(found, values) == 0
     (record,) = caplog.records
-    assert record.name == "captioner.images"
+    assert record.name == "captioner.pictures.decoding"
     assert record.levelno == logging.WARNING
     assert "profile is damaged and was ignored" in record.getMessage()
     assert "two\\nlines.png" in record.getMessage()
@@ -939,8 +939,8 @@ def test_a_bomb_is_refused_at_once_and_without_memory(tmp_path: Path) -> None:
     script = """
 import sys, time
 from pathlib import Path
-from captioner.image_files import UnreadableImage
-from captioner.images import check_image, load_image
+from captioner.pictures.formats import UnreadableImage
+from captioner.pictures.decoding import check_image, load_image
 from tests.memory import peak_kilobytes
 before, began = peak_kilobytes(), time.process_time()
 for name in sys.argv[1:]:
@@ -968,7 +968,7 @@ def kilobytes_for(script: str, *arguments: Path) -> float:
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from captioner.images import check_image, load_image
+from captioner.pictures.decoding import check_image, load_image
 from tests.memory import peak_kilobytes
 before = peak_kilobytes()
 {script}

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from captioner.checkpoints import find_checkpoint
+from captioner.checkpoint.find import find_checkpoint
 from captioner.errors import InputError
 from captioner.fingerprints import checkpoint_fingerprint, stamp_of
-from captioner.locking import locked
-from captioner.planning import plan_work
-from captioner.provenance import FILE, mend, read_provenance, record_caption, record_skipped
+from captioner.output.lock import locked
+from captioner.output.planning import plan_work
+from captioner.output.provenance import FILE, mend, read_provenance, record_caption, record_skipped
 from captioner.records import Caption, Checkpoint, Generation, Plan, Skipped
 from captioner.results import save_caption_file
-from captioner.scanning import scan
+from captioner.pictures.scan import scan
 from captioner.settings import Settings
 from tests.conftest import CHECKPOINT, ROOT
 
@@ -346,7 +346,7 @@ def test_names_that_are_not_utf_8_and_any_caption_fit_on_a_line(settings: Settin
 
 def test_a_second_run_is_told_who_holds_the_output_directory(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from captioner.locking import locked\n"
+        "import sys; from pathlib import Path; from captioner.output.lock import locked\n"
         "with locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

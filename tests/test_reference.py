@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from captioner.device import Device
-from captioner.images import load_image
-from captioner.mlx_encoding import Prepared, as_mlx
-from captioner.mlx_model import MlxModel
-from captioner.mlx_rows import Request, Row
+from captioner.device.device import Device
+from captioner.pictures.decoding import load_image
+from captioner.device.encoding import Prepared, as_mlx
+from captioner.device.model import MlxModel
+from captioner.device.rows import Request, Row
 from captioner.settings import Settings
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.float32 import dequantise

@@ -14,7 +14,7 @@ from benchmarks.repetition import (
     noticed_after,
     pieces,
 )
-from captioner.repetition import (
+from captioner.device.repetition import (
     LONGEST_PERIOD,
     STUCK,
     STUCK_WHEN_CUT,

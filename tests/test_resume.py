@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from captioner.locking import locked
-from captioner.provenance import FILE
+from captioner.output.lock import locked
+from captioner.output.provenance import FILE
 from captioner.settings import Settings
 from tests.conftest import CHECKPOINT, FlowRun, draw_picture
 

@@ -24,12 +24,12 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from captioner.progress import Progress
 from captioner.records import Caption, Failure, Generation, Outcome, Picture, Plan, Skipped, Stamp
-from captioner.report import TABLE_ROWS, artifact_key, run_name, table
-from captioner.report_page import page
+from captioner.pages.table import TABLE_ROWS, artifact_key, run_name, table
+from captioner.pages.report import page
 from captioner.results import Times, save_caption_file
 from captioner.settings import Settings
 from flows.caption_flow import caption_flow
-from flows.recording import send_what_is_queued
+from flows.hosting.recorded import send_what_is_queued
 from tasks.artifacts import moving_progress
 from tests.conftest import CHECKPOINT, FlowRun, draw_picture
 from tests.gate import Gate
@@ -109,9 +109,9 @@ def test_a_skipped_picture_has_a_state_of_its_own_and_is_no_error(
     flow_run = {"flow_runs": {"id": {"any_": [str(run.state.state_details.flow_run_id)]}}}
     with get_client(sync_client=True) as client:
         skipped = {"task_runs": {"state": {"name": {"any_": ["Skipped"]}}}}
-        (task_run,) = client._client.post("/task_runs/filter", json=flow_run | skipped).json()
+        (task_run,) = client.request("POST", "/task_runs/filter", json=flow_run | skipped).json()
         logs = {"logs": {"flow_run_id": flow_run["flow_runs"]["id"]}}
-        lines = client._client.post("/logs/filter", json=logs).json()
+        lines = client.request("POST", "/logs/filter", json=logs).json()
     assert task_run["name"] == "validate empty.png"
     assert task_run["state"]["type"] == StateType.CANCELLED  # grey; Completed would be green
     assert task_run["state"]["message"] == "empty file"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from captioner.errors import InputError
-from captioner.scanning import (
+from captioner.pictures.scan import (
     caption_file_names,
     check_input,
     check_output,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from captioner.command_line import CommandLine, parse_command_line
+from flows.hosting.command_line import CommandLine, parse_command_line
 from captioner.settings import DEFAULTS, GROUPS, Settings
 
 ROOT = Path(__file__).resolve().parent.parent

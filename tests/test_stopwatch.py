@@ -2,7 +2,7 @@
 
 import time
 
-from captioner.stopwatch import Stopwatch
+from captioner.device.stopwatch import Stopwatch
 
 
 def test_nothing_is_counted_before_the_first_beginning() -> None:

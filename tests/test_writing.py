@@ -18,7 +18,7 @@ import pytest
 from captioner.errors import OutputError
 from captioner.records import Caption, Generation, Picture, Stamp
 from captioner.results import save_caption_file
-from captioner.writing import write_json, write_json_list
+from captioner.output.atomic import write_json, write_json_list
 
 
 def caption(text: str, name: str = "diagram10.jpg", file: str = "diagram10.json") -> Caption:
@@ -197,7 +197,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_file(tmp_path: 
     script = """
 import os, signal, sys
 from pathlib import Path
-from captioner.writing import write_json_list
+from captioner.output.atomic import write_json_list
 def values():
     yield "x" * 200_000
     os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,49 @@
+"""The Hub client's progress bars, which also count what they show. Knows nothing of who asks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from captioner.records import Progress
+from captioner.text import gigabytes
+
+
+@dataclass(slots=True)
+class Received:
+    """The bytes of a download, counted while they come in."""
+
+    total: int = 0  # of all files that are wanted
+    present: int = 0  # of those that were there before
+    received: int = 0
+
+    def progress(self) -> Progress:
+        """For example 42.1 % and `14.0 GB of 33.3 GB`."""
+        if not self.total:
+            return Progress(0.0, "asking the Hub for its files")
+        done = min(self.present + self.received, self.total)
+        return Progress.of(done, self.total, f"{gigabytes(done)} of {gigabytes(self.total)}")
+
+
+def counting_bar(received: Received) -> Any:
+    """A class for `snapshot_download(tqdm_class=...)`: the client's own, which tells `received`.
+
+    The client counts the bytes twice, as they arrive and as they are written; what is ahead counts.
+    """
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    bars: list[Any] = []
+
+    class CountingBar(tqdm):
+        counted = 0  # tqdm's own count stands still without a terminal
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if kwargs.get("unit") == "B":  # another one counts files
+                bars.append(self)
+            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.counted += int(n or 0)
+            received.received = max((bar.counted for bar in bars), default=0)
+            drawn: bool | None = super().update(n)
+            return drawn
+
+    return CountingBar

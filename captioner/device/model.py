@@ -1,0 +1,224 @@
+"""A checkpoint in MLX: load it, prepare pictures for it, and generate captions with it.
+
+It knows nothing of threads, except that MLX's streams belong to the thread that made them
+(https://github.com/ml-explore/mlx/issues/3727): `prepare` may run on any thread, since it hands out
+numpy arrays; all else has to run on the thread that loaded the checkpoint.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from captioner.checkpoint.memory import memory_bytes
+from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
+from captioner.device.encoding import (
+    Encoded,
+    Encoder,
+    Prepared,
+    cache_kept,
+    computed_in_parts,
+    encode,
+    works_ahead,
+)
+from captioner.device.rows import BatchedRows, OneRow, Request, Row, Rows
+from captioner.errors import CaptionError, CheckpointError, first_line
+from captioner.records import Generation
+from captioner.text import printable
+
+# Freed arrays that MLX keeps for reuse; without a bound they grow with every new picture size.
+BUFFER_CACHE_BYTES = 1 << 30
+AUTO_BATCH_SIZE = 16  # beyond it a caption takes longer than a batch gains
+KEY_VALUE_BYTES = 4  # of one number in the key-value cache, at most
+TYPICAL_PROMPT_TOKENS = 2_300  # a full-HD screenshot and a prompt, with Qwen3-VL
+
+
+def require_mlx_vlm() -> None:
+    """Raise unless `mlx-vlm` is installed, without importing it.
+
+    Raises:
+        CheckpointError: it is not installed.
+    """
+    try:
+        found = importlib.util.find_spec("mlx_vlm") is not None
+    except (ImportError, ValueError):  # something hides or blocks it
+        found = False
+    if not found:
+        raise CheckpointError(
+            "mlx-vlm is not installed, and the multimodal checkpoints need its vision helpers: "
+            "install it with `pip install mlx-vlm`."
+        )
+
+
+class MlxModel:
+    """A loaded checkpoint with its processor."""
+
+    def __init__(self, directory: Path) -> None:
+        """Load `directory`, which never gets to run code of its own.
+
+        Raises:
+            CheckpointError: MLX cannot load it.
+        """
+        import mlx.core as mx
+        from mlx_vlm import load
+
+        mx.set_cache_limit(BUFFER_CACHE_BYTES)
+        try:
+            self._model, self._processor = load(str(directory), trust_remote_code=False)
+        except Exception as error:
+            shown = printable(str(directory))
+            raise CheckpointError(f"MLX cannot load {shown}: {first_line(error)}") from error
+        self._config = self._model.config
+        self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
+        self._tokenizer.stopping_criteria.reset(self._config.eos_token_id)
+
+    def prepare(self, image: Image.Image, request: Request) -> Prepared:
+        """Tokenise the prompt and cut the picture into patches; on any one thread at a time.
+
+        Raises:
+            CaptionError: the checkpoint's processor refuses the picture or the prompt.
+        """
+        from mlx_vlm.prompt_utils import apply_chat_template
+        from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
+
+        messages = [{"role": "user", "content": request.user_prompt}]
+        if request.system_prompt:
+            messages.insert(0, {"role": "system", "content": request.system_prompt})
+        try:
+            prompt = apply_chat_template(self._processor, self._config, messages, num_images=1)
+            inputs = prepare_inputs(
+                self._processor,
+                images=[image],
+                prompts=prompt,
+                image_token_index=getattr(self._config, "image_token_index", None),
+                add_special_tokens=should_add_special_tokens(
+                    self._config.model_type, self._processor
+                ),
+            )
+        except Exception as error:
+            raise CaptionError(f"the model's processor refuses it: {first_line(error)}") from error
+        arrays = {name: np.array(value) for name, value in inputs.items() if value is not None}
+        return self._described(arrays, image.size)
+
+    def rows(self, capacity: int) -> Rows:
+        """Room for `capacity` captions at a time."""
+        if capacity == 1:
+            return OneRow(self._model, self._tokenizer.stopping_criteria)
+        return BatchedRows(self._model, self._processor, capacity)
+
+    def encode(self, prepared: Prepared) -> Encoded:
+        """Run the vision tower."""
+        return encode(self._model, prepared)
+
+    @contextmanager
+    def encoder(self) -> Iterator[Encoder | None]:
+        """While the block runs, a thread that encodes ahead; None where that is not safe."""
+        if not works_ahead(self._model):
+            yield None
+            return
+        in_parts = computed_in_parts(self._model.vision_tower)
+        with cache_kept(), in_parts, closing(Encoder(self._model)) as encoder:
+            yield encoder
+
+    def fitting_batch_size(self, max_tokens: int) -> int:
+        """How many captions of `max_tokens` tokens fit into half of the memory that is free.
+
+        The other half is for the activations of a prefill and for everybody else.
+        """
+        import mlx.core as mx
+
+        limit = int(mx.device_info().get("max_recommended_working_set_size") or memory_bytes())
+        text = getattr(self._config, "text_config", self._config)
+        try:
+            per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
+        except (AttributeError, TypeError):
+            return 1
+        row_bytes = per_token * KEY_VALUE_BYTES * (TYPICAL_PROMPT_TOKENS + max_tokens)
+        free = max(0, limit - mx.get_active_memory())
+        return int(min(AUTO_BATCH_SIZE, max(1, free // 2 // row_bytes)))
+
+    def describe(self, row: Row) -> Generation:
+        """The finished `row` as text and figures."""
+        prepared = row.prepared
+        text = self._text(row)
+        flags = {
+            "truncated": row.finish_reason == "length",
+            "repetitive": row.loop is not None,
+            "empty": is_empty(text),
+        }
+        return Generation(
+            text=text,
+            finish_reason=row.finish_reason,
+            prompt_tokens=prepared.prompt_tokens,
+            image_tokens=prepared.image_tokens,
+            width=prepared.width,
+            height=prepared.height,
+            generated_tokens=len(row.tokens),
+            prefill_seconds=row.prefilled - row.began,
+            decode_seconds=row.done - row.prefilled,
+            flags=tuple(flag for flag, raised in flags.items() if raised),
+        )
+
+    def wired(self) -> AbstractContextManager[None]:
+        """On a Mac, keep the weights wired in memory while the block runs; elsewhere nothing."""
+        from mlx_vlm.generate import generation_stream, wired_limit
+
+        return wired_limit(self._model, [generation_stream])  # type: ignore[no-any-return]
+
+    def _text(self, row: Row) -> str:
+        """What the row says, without thinking and without what it repeats."""
+        if row.loop is None:
+            # not every checkpoint marks the token that ends a text as a special one
+            said = row.tokens[:-1] if row.finish_reason == "stop" else row.tokens
+            return without_thinking(self._decoded(said))
+        kept = self._decoded(row.tokens[: row.loop.kept])
+        longer = self._decoded(row.tokens[: row.loop.kept + row.loop.period])
+        return without_thinking(to_sentence_end(kept, longer))
+
+    def _decoded(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+
+    def _described(self, arrays: dict[str, npt.NDArray[Any]], size: tuple[int, int]) -> Prepared:
+        token_id = getattr(self._config, "image_token_id", None) or getattr(
+            self._config, "image_token_index", None
+        )
+        image_tokens = int((arrays["input_ids"] == token_id).sum()) if token_id is not None else 0
+        width, height = size
+        if "image_grid_thw" in arrays:  # the Qwen-VL family: patches over time, height and width
+            patch = self._config.vision_config.patch_size
+            _, rows, columns = (int(n) for n in arrays["image_grid_thw"][0])
+            width, height = columns * patch, rows * patch
+        return Prepared(arrays, image_tokens, width, height)
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that MLX has used so far, in bytes."""
+    import mlx.core as mx
+
+    return int(mx.get_peak_memory())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether MLX or the system refused to give memory."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "alloc" in text or "memory" in text
+
+
+@contextmanager
+def freed_afterwards() -> Iterator[None]:
+    """Give back MLX's cached buffers and this thread's streams when the block ends.
+
+    A stream that outlives its thread aborts the process at exit, now and then.
+    """
+    import mlx.core as mx
+
+    try:
+        yield
+    finally:
+        mx.clear_cache()
+        mx.clear_streams()

@@ -1,0 +1,260 @@
+"""Captions while they are generated in MLX: one at a time, or several in a continuous batch.
+
+Everything here runs on the device's thread; `mlx` and `mlx_vlm` are imported inside functions.
+Knows nothing of files or of how prompts are made.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from captioner.device.encoding import Encoded, Prepared, encode
+from captioner.device.repetition import Loop, LoopDetector
+from captioner.settings import Settings
+
+# A greedy caption that is stuck would be stuck again: each further attempt samples more freely.
+RETRY_TEMPERATURES = (0.4, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How to caption one picture."""
+
+    user_prompt: str
+    system_prompt: str | None
+    max_tokens: int
+    temperature: float
+    seed: int = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings ask for."""
+        return cls(
+            settings.user_prompt,
+            settings.system_prompt,
+            settings.max_tokens,
+            settings.temperature,
+            settings.seed,
+        )
+
+    def again(self, attempts: int) -> "Request | None":
+        """How to try once more after that many attempts got stuck; None when enough were made."""
+        if attempts > len(RETRY_TEMPERATURES):
+            return None
+        temperature = max(self.temperature, RETRY_TEMPERATURES[attempts - 1])
+        return replace(self, temperature=temperature, seed=self.seed + attempts)
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """One caption that is being generated."""
+
+    prepared: Prepared
+    request: Request
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: str = ""  # empty while it is being generated
+    loop: Loop | None = None  # the repetition that it was stuck in
+    detector: LoopDetector = field(default_factory=LoopDetector)
+    began: float = field(default_factory=time.perf_counter)
+    prefilled: float = 0.0
+    done: float = 0.0
+
+    def add(self, token: int, finish_reason: str | None) -> None:
+        """Take one more token; the last one has a finish reason, or shows that it is stuck."""
+        now = time.perf_counter()
+        self.prefilled = self.prefilled or now
+        self.tokens.append(token)
+        if finish_reason != "stop":
+            self.loop = self.detector.add(token)
+            if finish_reason == "length":
+                self.loop = self.loop or self.detector.cut()
+        if self.loop:
+            finish_reason = "loop"
+        if finish_reason:
+            self.finish_reason, self.done = finish_reason, now
+
+
+class Rows(Protocol):
+    """Captions that are being generated together."""
+
+    def add(self, row: Row, encoded: Encoded | None = None) -> None:
+        """Begin one more row, whose picture is encoded first unless it was `encoded` before."""
+
+    def step(self) -> list[Row]:
+        """One decode step; the rows that it finished."""
+
+    def __len__(self) -> int:
+        """How many rows are being generated."""
+
+
+class OneRow:
+    """One caption at a time, as `mlx_vlm.generate` does it."""
+
+    def __init__(self, model: Any, is_end: Any) -> None:
+        self._model = model
+        self._is_end = is_end
+        self._row: Row | None = None
+        self._tokens: Iterator[tuple[int, Any]] = iter(())
+
+    def __len__(self) -> int:
+        return 0 if self._row is None else 1
+
+    def add(self, row: Row, encoded: Encoded | None = None) -> None:
+        """Begin the row."""
+        from mlx_vlm.generate import generate_step
+
+        encoded = encoded or encode(self._model, row.prepared)
+        self._row = row
+        self._tokens = generate_step(
+            encoded.ids,
+            _AlreadyEncoded(self._model, encoded),
+            None,
+            encoded.mask,
+            max_tokens=row.request.max_tokens,
+            temperature=0.0,
+            logits_processors=_sampling(self._model.config, row),
+            **encoded.rest,
+        )
+
+    def step(self) -> list[Row]:
+        """One decode step; the row if that finished it."""
+        if self._row is None:
+            return []
+        row = self._row
+        try:
+            token, _ = next(self._tokens)
+        except BaseException:
+            self._clear()
+            raise
+        last = len(row.tokens) + 1 >= row.request.max_tokens
+        row.add(token, "stop" if self._is_end(token) else "length" if last else None)
+        if not row.finish_reason:
+            return []
+        self._clear()
+        return [row]
+
+    def _clear(self) -> None:
+        import mlx.core as mx
+
+        self._row = None
+        self._tokens = iter(())
+        mx.clear_cache()
+
+
+class _AlreadyEncoded:
+    """A model that has seen the picture: `generate_step` asks it to encode, and gets what is."""
+
+    def __init__(self, model: Any, encoded: Encoded) -> None:
+        self._model = model
+        self._encoded: Encoded | None = encoded
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def get_input_embeddings(self, *_: Any, **__: Any) -> Any:
+        """What was encoded; once, so that nothing of the picture outlives its prefill."""
+        encoded, self._encoded = self._encoded, None
+        return encoded and encoded.features
+
+
+class BatchedRows:
+    """Continuous batching: a row joins as soon as there is room and leaves when it is finished.
+
+    Built on `mlx_vlm.generate.BatchGenerator`. Rows are prefilled one by one, unpadded: prefill
+    is bound by arithmetic, so a batch of it saves nothing, and its padding would cost.
+    """
+
+    def __init__(self, model: Any, processor: Any, capacity: int) -> None:
+        from mlx_vlm.generate import BatchGenerator
+
+        self._model = model
+        self._rows: dict[int, Row] = {}
+        self._generator = BatchGenerator(
+            model.language_model,
+            processor,
+            prefill_batch_size=1,
+            completion_batch_size=capacity,
+            compute_logprobs=False,
+        )
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: Row, encoded: Encoded | None = None) -> None:
+        """Queue the row for prefill."""
+        encoded = encoded or encode(self._model, row.prepared)
+        features = encoded.features.to_dict()
+        kept = {name: value for name, value in features.items() if value is not None}
+        (uid,) = self._generator.insert(
+            encoded.ids,
+            row.request.max_tokens,
+            prompt_kwargs=[encoded.rest | kept],
+            logits_processors=[_sampling(self._model.config, row)],
+            attention_mask=encoded.mask,
+        )
+        self._rows[uid] = row
+
+    def step(self) -> list[Row]:
+        """One decode step, and one of prefill; the rows that it finished."""
+        finished: list[Row] = []
+        _, responses = self._generator.next()
+        for response in responses:
+            row = self._rows[response.uid]
+            row.add(response.token, response.finish_reason)
+            if row.finish_reason:
+                finished.append(self._rows.pop(response.uid))
+                if not response.finish_reason:
+                    self._generator.remove(response.uid)
+        return finished
+
+
+class GumbelNoise:
+    """Samples a row by itself: noise that depends on the seed, the picture and the position.
+
+    The most likely token of `log p / temperature + Gumbel noise` is a sample of `p` at that
+    temperature (the Gumbel-max trick), so a greedy batch samples each of its rows alone.
+    """
+
+    def __init__(self, row: Row, top_p: float, top_k: int) -> None:
+        self._temperature = row.request.temperature
+        self._top_p, self._top_k = top_p, top_k
+        pixels = row.prepared.arrays.get("pixel_values", row.prepared.arrays["input_ids"])
+        self._digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
+        self._digest.update(str(row.request.seed).encode())
+        self._position = 0
+
+    def __call__(self, _tokens: Any, logits: Any) -> Any:
+        """The logits with noise, shape (1, vocabulary)."""
+        return self.process_last_token(0, logits)
+
+    def process_last_token(self, _token: int, logits: Any) -> Any:
+        """The same, by the name under which BatchGenerator spares building the token array."""
+        import mlx.core as mx
+        from mlx_vlm.sample_utils import apply_top_k, apply_top_p
+
+        logprobs = logits.astype(mx.float32)
+        logprobs = logprobs - mx.logsumexp(logprobs, axis=-1, keepdims=True)
+        if 0 < self._top_p < 1:
+            logprobs = apply_top_p(logprobs, self._top_p)
+        if self._top_k > 0:
+            logprobs = apply_top_k(logprobs, self._top_k)
+        digest = self._digest.copy()
+        digest.update(self._position.to_bytes(4, "little"))
+        self._position += 1
+        key = mx.random.key(int.from_bytes(digest.digest()[:8], "little"))
+        return logprobs / self._temperature + mx.random.gumbel(logprobs.shape, key=key)
+
+
+def _sampling(config: Any, row: Row) -> list[Any]:
+    """The logits processors of a row: none when it is greedy.
+
+    Top-p and top-k are those of the checkpoint's generation config, which mlx-vlm adds to `config`.
+    """
+    if row.request.temperature == 0:
+        return []
+    top_p, top_k = getattr(config, "top_p", None), getattr(config, "top_k", None)
+    return [GumbelNoise(row, 1.0 if top_p is None else top_p, 0 if top_k is None else top_k)]

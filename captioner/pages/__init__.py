@@ -1,0 +1,1 @@
+"""What a person looks at in a browser: tables and pages about a run."""

@@ -1,0 +1,27 @@
+"""Pictures made small enough to travel inside a page. Knows nothing of the page."""
+
+import base64
+import io
+from pathlib import Path
+
+from captioner.pictures.decoding import load_image
+from captioner.pictures.formats import UnreadableImage
+
+SIDE = 160  # pixels, of the longer side
+QUALITY = 70
+MAX_BYTES = 15_000  # noise compresses badly; such a picture is seen at a lower quality
+
+
+def thumbnail(path: Path) -> str | None:
+    """A small JPEG of the picture as a `data:` address; None when it cannot be decoded."""
+    try:
+        image = load_image(path, 4 * SIDE * SIDE)
+    except UnreadableImage:
+        return None
+    image.thumbnail((SIDE, SIDE))
+    for quality in (QUALITY, QUALITY // 3):
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        if file.tell() <= MAX_BYTES:
+            break
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,78 @@
+"""The input directory: which pictures there are, and in which order.
+
+Opens no picture: a file counts by its name and type alone, so a FIFO is never waited for.
+"""
+
+import os
+import re
+import unicodedata
+from pathlib import Path
+
+from captioner.errors import InputError
+from captioner.records import Picture, Scan
+from captioner.text import printable
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def check_input(directory: Path) -> None:
+    """Check that the input directory can be listed.
+
+    Raises:
+        InputError: it is missing, not a directory, or cannot be listed.
+    """
+    shown = printable(str(directory))
+    if not _exists(directory):
+        raise InputError(
+            f"Input directory {shown} does not exist; create it or name another with --input-dir."
+        )
+    if not directory.is_dir():
+        raise InputError(f"{shown} is not a directory; name a directory with --input-dir.")
+    if not os.access(directory, os.R_OK | os.X_OK):
+        raise InputError(f"Input directory {shown} cannot be read; check its permissions.")
+
+
+def scan(directory: Path) -> Scan:
+    """The PNG, JPG and JPEG files of `directory`, in natural order (`diagram2`, `diagram10`).
+
+    Hidden files, macOS's `._` doubles, anything that is not a regular file, and links that lead
+    out of the directory are left out.
+
+    Raises:
+        InputError: the directory cannot be listed any more.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if _is_picture(entry, directory)]
+    except OSError as error:
+        raise InputError(
+            f"Input directory {printable(str(directory))} cannot be listed: {error.strerror}."
+        ) from None
+    names.sort(key=natural_key)
+    return Scan(Picture(name, directory / name) for name in names)
+
+
+def _is_picture(entry: "os.DirEntry[str]", directory: Path) -> bool:
+    if entry.name.startswith(".") or not entry.name.lower().endswith(SUFFIXES):
+        return False
+    if not entry.is_symlink():
+        return entry.is_file()
+    try:
+        target = Path(entry.path).resolve(strict=True)
+        return target.is_relative_to(directory.resolve()) and target.is_file()
+    except (OSError, RuntimeError):  # it leads nowhere, in circles (RuntimeError before 3.13)
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or a parent that may not be entered
+        return False
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """A sort key that reads digits as numbers; ties are broken by the name itself."""
+    folded = Path(unicodedata.normalize("NFC", name).casefold())
+    parts = re.split(r"(\d+)", folded.stem)  # without the suffix: `a.png` before `a1.png`
+    return tuple(int(p) if i % 2 else p for i, p in enumerate(parts)), folded.suffix, name

@@ -1,0 +1,28 @@
+"""What a file holds, in a few bytes, to notice a change. Knows nothing of pictures."""
+
+import hashlib
+from pathlib import Path
+
+from captioner.records import Stamp
+
+
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a file, with the SHA-256 of all its bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        found = path.stat()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Stamp(found.st_size, found.st_mtime_ns, digest)
+
+
+def looks_unchanged(path: Path, stamp: Stamp) -> bool:
+    """Whether size and modification time of the file are those of the stamp; reads no content.
+
+    Raises:
+        OSError: the file is not there any more, or cannot be looked at.
+    """
+    found = path.stat()
+    return (found.st_size, found.st_mtime_ns) == (stamp.bytes, stamp.mtime_ns)

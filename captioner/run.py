@@ -1,0 +1,151 @@
+"""One run: what it was asked, what it has to do, and what became of each picture.
+
+The flow owns it and is the only one that writes to it; whoever hosts the flow sees it through
+`watched`. Knows nothing of how any of it is done or shown.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Self
+
+from captioner.errors import CaptionerError
+from captioner.records import (
+    Caption,
+    DeviceFigures,
+    Failure,
+    LoadedModel,
+    Plan,
+    Progress,
+    Recipe,
+    Scan,
+    Skipped,
+)
+from captioner.settings import Settings
+from captioner.text import printable
+
+
+class Run:
+    """The one record of a run. A plain class: Prefect passes it on as it is."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.scan: Scan | None = None
+        self.plan = Plan()
+        self.model: LoadedModel | None = None  # None while there was no need for one
+        self.device = DeviceFigures()
+        self.captioned: list[Caption] = []  # without their texts, so that it stays small
+        self.skipped: list[Skipped] = []
+        self.failures: list[Failure] = []
+        self.interrupted = False
+        self.error: CaptionerError | None = None  # what ended it before its time
+        self.unexpected: Exception | None = None  # the same, and a mistake of ours
+        self._began = self._loaded = self._ended = time.perf_counter()
+        self._watch = _watching.get()
+
+    @classmethod
+    def begin(cls, settings: Settings) -> Self:
+        """A run that begins now; those who watch see it from now on."""
+        run = cls(settings)
+        if run._watch:
+            run._watch.run = run
+        return run
+
+    def close(self) -> None:
+        """Note that nothing more happens in it; those who watch are told."""
+        if self._watch:
+            self._watch.over.set()
+
+    def load(self, model: LoadedModel) -> None:
+        """Note that the model is loaded: captioning begins."""
+        self.model = model
+        self._loaded = self._ended = time.perf_counter()
+
+    def end(self, device: DeviceFigures) -> None:
+        """Note that captioning has ended, and what the device did."""
+        self.device = device
+        self._ended = time.perf_counter()
+
+    def add(self, caption: Caption) -> None:
+        """Note a caption that was saved."""
+        self.captioned.append(caption.without_text())
+
+    @property
+    def recipe(self) -> Recipe:
+        """What its captions are made with."""
+        return Recipe.of(self.settings, self.model.checkpoint.revision if self.model else None)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self._began
+
+    @property
+    def captioning_seconds(self) -> float:
+        """From the moment the model was loaded to the last caption."""
+        return self._ended - self._loaded
+
+    @property
+    def all_skipped(self) -> list[Skipped]:
+        """The pictures that cannot be captioned, whether this run or an earlier one found out."""
+        return [*self.plan.skipped, *self.skipped]
+
+    @property
+    def progress(self) -> Progress:
+        """For example 38.7 % and `12 of 31: 11 captioned, 1 skipped`."""
+        done = len(self.captioned) + len(self.skipped) + len(self.failures)
+        total = len(self.plan.todo)
+        return Progress.of(done, total, f"{done:,} of {total:,}: {self.counts()}")
+
+    def counts(self) -> str:
+        """For example `7 captioned, 20 up to date, 1 skipped`; `Nothing new: ...` without work."""
+        plan = self.plan
+        parts = [f"{len(self.captioned)} captioned"] if plan.todo else []
+        if flagged := sum(1 for caption in self.captioned if caption.generation.flags):
+            parts[0] += f" ({flagged} flagged)"
+        if plan.up_to_date:
+            edited = len(set(plan.edited).intersection(plan.up_to_date))
+            note = f" ({edited} edited by hand)" if edited else ""
+            parts.append(f"{len(plan.up_to_date)} up to date{note}")
+        if plan.left:
+            parts.append(f"{len(plan.left)} left as they are")
+        if skipped := len(self.all_skipped):
+            parts.append(f"{skipped} skipped")
+        if self.failures:
+            parts.append(f"{len(self.failures)} failed")
+        nothing = [] if plan.todo else ["Nothing new"]
+        return ": ".join(nothing + ([", ".join(parts)] if parts else []))
+
+    def verdict(self) -> str:
+        """The sentence that a run ends with."""
+        if self.error:
+            return str(self.error)
+        if self.interrupted:
+            return f"Interrupted: {self.counts() if self.captioned else 'before the first caption'}"
+        if self.scan and not self.scan.pictures:
+            return f"No PNG, JPG or JPEG files in {printable(str(self.settings.input_dir))}"
+        return self.counts()
+
+
+class Watch:
+    """What `watched` gives."""
+
+    def __init__(self) -> None:
+        self.run: Run | None = None  # as soon as there is one
+        self.over = threading.Event()  # set when nothing more happens in it
+
+
+_watching: ContextVar[Watch | None] = ContextVar("_watching", default=None)
+
+
+@contextmanager
+def watched() -> Iterator[Watch]:
+    """See the run that begins while the block runs, whatever becomes of the flow around it."""
+    watch = Watch()
+    token = _watching.set(watch)
+    try:
+        yield watch
+    finally:
+        _watching.reset(token)

@@ -1,0 +1,50 @@
+"""How a run ends: what ended it is noted in one place, and said as a state of Prefect's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
+from prefect.states import Cancelled, Completed, Failed
+
+from captioner.errors import CaptionerError
+from captioner.run import Run
+
+INTERRUPTS = (KeyboardInterrupt, TerminationSignal)
+
+
+@contextmanager
+def interrupts_noted(run: Run) -> Iterator[None]:
+    """An interrupt (Ctrl-C, SIGTERM) ends the block, and is noted in the run."""
+    try:
+        yield
+    except INTERRUPTS:
+        run.interrupted = True
+
+
+@contextmanager
+def ending_noted(run: Run) -> Iterator[None]:
+    """An interrupt, or one of our own errors, ends the block; whatever ended it is noted in the
+    run."""
+    try:
+        with interrupts_noted(run):
+            yield
+    except CaptionerError as error:
+        run.error = error
+    except Exception as error:
+        run.unexpected = error
+        raise
+    finally:
+        run.close()
+
+
+def state_of(run: Run) -> State:
+    """Completed when every readable picture has its caption, Failed when one has none or when the
+    run could not go on, Cancelled when it was interrupted; the message says which."""
+    if run.error:
+        return Failed(message=run.verdict(), data=run.error)
+    if run.interrupted:
+        return Cancelled(message=run.verdict())
+    if run.failures:
+        return Failed(message=run.verdict())
+    return Completed(message=run.verdict())

@@ -1,0 +1,156 @@
+"""Flags and environment variables to settings. Imports neither MLX nor Prefect, so that `--help`
+and a wrong flag answer at once."""
+
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from captioner.settings import Settings
+from captioner.text import printable
+
+PREFIX = "CAPTION_"
+
+# what a value must be, for the kinds of pydantic's complaints; braces are filled from the limits
+EXPECTED = {
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "{le} or less",
+    "greater_than": "more than {gt}",
+    "less_than": "less than {lt}",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "string_too_short": "at least {min_length} characters long",
+    "string_too_long": "at most {max_length} characters long",
+    "string_pattern_mismatch": "of the form owner/name",  # only repositories have a pattern
+    "string_unicode": "valid UTF-8",
+}
+
+
+class Flags(Settings, BaseSettings):
+    """Every setting as a flag and as an environment variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        # pydantic-settings 2.16 cuts `--flag=value` at a newline where case does not matter
+        case_sensitive=True,
+        cli_parse_args=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_use_class_docs_for_groups=True,
+        nested_model_default_partial_update=False,
+        frozen=True,
+    )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: object) -> None:
+        cls.__doc__ = inspect.cleandoc(cls.__doc__ or "")  # as --help shows it
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, which come first by themselves, then the variables that are not empty."""
+        variables = EnvSettingsSource(settings_cls, case_sensitive=False, env_ignore_empty=True)
+        return init_settings, variables
+
+    def settings(self) -> Settings:
+        """The settings of the run, without what a command knows besides."""
+        return Settings.model_validate(self.model_dump(include=set(Settings.model_fields)))
+
+
+class CommandLine(Flags):
+    """Caption every PNG, JPG and JPEG in a directory with a local MLX vision-language model.
+
+    Every flag can also be given as an environment variable, such as CAPTION_MAX_TOKENS for
+    --max-tokens. Flags go before variables.
+    """
+
+    debug: bool = Field(default=False, description="Show tracebacks and Prefect's own log lines.")
+
+
+F = TypeVar("F", bound=Flags)
+
+
+def parse_command_line(kind: type[F]) -> F:
+    """The values that `sys.argv` and the environment ask for.
+
+    Exits with code 2 and one sentence for each bad value, 0 after `--help`.
+    """
+    _warn_of_unknown_variables(kind)
+    try:
+        return kind()
+    except ValidationError as error:
+        _refuse(error.errors())
+
+
+def _warn_of_unknown_variables(kind: type[Flags]) -> None:
+    known = {PREFIX + name.upper() for name in kind.model_fields}
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            print(f"{printable(name)} is no setting; --help lists them.", file=sys.stderr)
+
+
+def _refuse(problems: Sequence[ErrorDetails]) -> NoReturn:
+    for name in dict.fromkeys(str(problem["loc"][0]) for problem in problems):
+        of_this = [problem for problem in problems if problem["loc"][0] == name]
+        print(f"{_source(name)} {_complaint(of_this)}.", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _source(name: str) -> str:
+    """The flag or the environment variable that gave the setting `name` its value."""
+    flag = "--" + name.replace("_", "-")
+    if any(argument.split("=")[0] == flag for argument in sys.argv[1:]):
+        return flag
+    variable = PREFIX + name.upper()
+    return next((key for key in os.environ if key.upper() == variable), flag)
+
+
+def _complaint(problems: Sequence[ErrorDetails]) -> str:
+    """What is wrong with one value; `problems` has one for each type that it could have been."""
+    first = problems[0]
+    if first["type"] == "value_error":
+        return str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "string_too_short" and not first["input"]:
+        return "must not be empty"
+    expected = dict.fromkeys(map(_expected, problems))
+    value = printable(str(first["input"]))
+    shown = value if len(value) <= 60 else value[:60] + "…"
+    return f"must be {', or '.join(expected)}, not {shown or 'empty'}"
+
+
+def _expected(problem: ErrorDetails) -> str:
+    limits = {
+        name: f"{limit:g}" if isinstance(limit, float) else str(limit).replace("'", "")
+        for name, limit in problem.get("ctx", {}).items()
+    }
+    kind = problem["type"]
+    if kind in EXPECTED:
+        return EXPECTED[kind].format(**limits)
+    return str(problem["msg"]).removeprefix("Input should be ")

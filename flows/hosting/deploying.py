@@ -1,0 +1,93 @@
+"""The work pool and the deployments of prefect.yaml, made on whatever server is configured.
+
+`python -m flows.hosting.deploying` makes them and no more.
+"""
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.responses import DeploymentResponse
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOW = "caption-images"
+POOL = "mlx"  # as in prefect.yaml
+PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
+
+
+class DeployError(Exception):
+    """The deployments cannot be made; `str()` says what to do."""
+
+
+def deploy() -> None:
+    """Make the process work pool, if need be, and the deployments, which run in this folder.
+
+    `prefect deploy` switches schedules off, as prefect.yaml says; those that were on stay on.
+
+    Raises:
+        DeployError: the server does not answer, or refuses.
+    """
+    from httpx import HTTPError
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    try:
+        with get_client(sync_client=True) as client:
+            _make_pool(client)
+            on = _switched_on(client)
+            _prefect_deploy()
+            _switch_on(client, on)
+    except HTTPError as error:
+        raise DeployError(
+            f"Prefect's server at {PREFECT_API_URL.value()} cannot be used ({error}): start it, "
+            "or unset PREFECT_API_URL to have one started here."
+        ) from error
+
+
+def _make_pool(client: "SyncPrefectClient") -> None:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    template = ProcessWorker.get_default_base_job_template()
+    pool = WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template)
+    with suppress(ObjectAlreadyExists):
+        client.create_work_pool(pool)
+
+
+def _switched_on(client: "SyncPrefectClient") -> set[tuple[str, str | None]]:
+    """The deployments of the flow, by name, and the slugs of their schedules that are on."""
+    return {
+        (deployment.name, schedule.slug)
+        for deployment in _deployments(client)
+        for schedule in deployment.schedules
+        if schedule.active
+    }
+
+
+def _switch_on(client: "SyncPrefectClient", on: set[tuple[str, str | None]]) -> None:
+    for deployment in _deployments(client):
+        for schedule in deployment.schedules:
+            if (deployment.name, schedule.slug) in on:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+
+
+def _deployments(client: "SyncPrefectClient") -> "list[DeploymentResponse]":
+    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+
+    return client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
+
+
+def _prefect_deploy() -> None:
+    command = [*PREFECT, "deploy", "--all"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if run.returncode:
+        raise DeployError(f"`prefect deploy --all` failed:\n{run.stdout}{run.stderr}".rstrip())
+
+
+if __name__ == "__main__":
+    deploy()

@@ -1,0 +1,153 @@
+"""How a run reads: our own lines as they are, and of Prefect's what means something to a user.
+
+Every name and message of Prefect that is matched or reworded stands here, and nowhere else;
+`tests/test_log_lines.py` notices when Prefect changes one. Knows nothing of what a run does.
+"""
+
+import copy
+import importlib.util
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from captioner.errors import CaptionerError
+
+DEBUG_VARIABLE = "CAPTION_DEBUG"
+
+RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
+FINISHED = "Finished in state "  # how the line about a run's end begins
+COMPLETED = "Finished in state Completed()"
+SKIPPED = "Finished in state Skipped("
+INTERRUPTED = "aborted by"  # said in our own words
+# that complain, for every event, of a server that does not answer
+CONNECTION_LOGGERS = ("prefect.events.clients", "prefect.client", "EventsWorker", "APILogWorker")
+
+
+def debugging() -> bool:
+    """Whether --debug was given, here or in the environment."""
+    return os.environ.get(DEBUG_VARIABLE, "").lower() in ("1", "true", "yes", "on")
+
+
+def say_it_plainly(record: logging.LogRecord) -> bool:
+    """A logging filter that reduces a record about one of our errors to its sentence, one about a
+    skipped picture to what it is, and one about a state that is just Completed to nothing.
+
+    Prefect logs a task's exception with its traceback, to the terminal and to the UI, and in the
+    process of a deployment's run whatever kept the flow from completing. It also logs every state
+    that is not Completed as an error, which a skipped picture is not.
+    """
+    from prefect.exceptions import CancelledRun, FailedRun
+
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, (CaptionerError, CancelledRun, FailedRun)):
+        record.msg, record.args, record.exc_info = str(error), (), None
+    if record.levelno == logging.ERROR and record.getMessage().startswith(SKIPPED):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return record.getMessage() != COMPLETED
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Filter the loggers of Prefect's runs while the block runs.
+
+    For the run of a deployment, which has a process to itself, also afterwards: its engine logs
+    the end when the flow has returned.
+    """
+    from prefect.context import FlowRunContext
+
+    loggers = [logging.getLogger(name) for name in RUN_LOGGERS]
+    for logger in loggers:
+        logger.addFilter(say_it_plainly)
+    try:
+        yield
+    finally:
+        # not prefect.runtime's deployment.id, which asks a server that may be gone
+        context = FlowRunContext.get()
+        if not (context and context.flow_run and context.flow_run.deployment_id):
+            for logger in loggers:
+                logger.removeFilter(say_it_plainly)
+
+
+class FinishedTaskRuns(logging.Filter):
+    """Notes the id of each task run that Prefect logs as finished, while the block runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true: every record is logged as it was."""
+        if str(record.msg).startswith(FINISHED):
+            self.ids.add(str(getattr(record, "task_run_id", "")))
+        return True
+
+    def __enter__(self) -> Self:
+        logging.getLogger("prefect.task_runs").addFilter(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("prefect.task_runs").removeFilter(self)
+
+
+class TerminalFormatter(logging.Formatter):
+    """`21:55:26 - INFO - message`; the bare message for records marked as plain."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's line; tracebacks are for --debug."""
+        if getattr(record, "plain", False):
+            return record.getMessage()
+        if record.exc_info and not debugging():
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = None
+        return super().format(record)
+
+
+class WhenDebugging(logging.Filter):
+    """Shows nothing unless with --debug: what Prefect's internals say means nothing to a user."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        return debugging()
+
+
+class OursOrSerious(logging.Filter):
+    """Leaves out what Prefect says of its own doings below a warning, unless with --debug, and
+    reduces all complaints of a server that does not answer to one sentence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        spec = importlib.util.find_spec("prefect")
+        self._prefect = str(Path(spec.origin).parent) if spec and spec.origin else ""
+        self._said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        if debugging() or not record.pathname.startswith(self._prefect):
+            return True
+        if record.levelno < logging.WARNING or self._is_about_server(record):
+            return False
+        if record.name in CONNECTION_LOGGERS:
+            return self._say_once(record)
+        message = record.getMessage()
+        return not message.startswith(FINISHED) and INTERRUPTED not in message
+
+    def _is_about_server(self, record: logging.LogRecord) -> bool:
+        from flows.hosting.lost_server import is_of_server
+
+        return is_of_server(record.exc_info[1] if record.exc_info else None)  # the end says it
+
+    def _say_once(self, record: logging.LogRecord) -> bool:
+        from flows.hosting.lost_server import server_name
+
+        if self._said:
+            return False
+        self._said = True
+        record.msg = f"{server_name()} does not answer; captioning goes on without it."
+        record.args = ()
+        return True

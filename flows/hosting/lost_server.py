@@ -1,0 +1,60 @@
+"""A Prefect server that stops answering: captions are made all the same, and a sentence says so.
+
+Prefect's engine runs tasks without its server and only raises when the flow run begins or ends.
+Knows nothing of what the flow does.
+"""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from captioner.run import Watch
+
+PATIENCE_SECONDS = 5.0
+
+
+def is_of_server(error: BaseException | None) -> bool:
+    """Whether Prefect raised it because its server does not answer, or only with errors."""
+    from httpx import TransportError
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    if isinstance(error, TransportError | PrefectHTTPStatusError):
+        return True
+    return isinstance(error, RuntimeError) and is_of_server(error.__cause__)
+
+
+def server_name() -> str:
+    """`The Prefect server at` and its address."""
+    from prefect.settings import PREFECT_API_URL
+
+    return f"The Prefect server at {PREFECT_API_URL.value()}"
+
+
+@contextmanager
+def waiting_said(watch: Watch) -> Iterator[None]:
+    """Say what the block waits for when the server takes long to hear how the run ended."""
+    left = threading.Event()
+
+    def say() -> None:
+        watch.over.wait()
+        if not left.wait(PATIENCE_SECONDS):
+            print(f"{server_name()} has not heard yet how the run ended; waiting.", file=sys.stderr)
+
+    threading.Thread(target=say, name="waiting", daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process without telling the server what it has not heard yet: Prefect would try for
+    seconds with every event."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
