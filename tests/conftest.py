@@ -80,7 +80,8 @@ def run_flow(prefect_api: str) -> Callable[[Settings], FlowRun]:
     from prefect.client.orchestration import get_client
 
     from flows.caption_flow import caption_flow
-    from flows.hosting.recorded import FinishedTaskRuns, wait_until_recorded
+    from flows.hosting.log_lines import FinishedTaskRuns
+    from flows.hosting.recorded import wait_until_recorded
 
     def run(settings: Settings) -> FlowRun:
         with FinishedTaskRuns() as finished:

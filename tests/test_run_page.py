@@ -22,11 +22,22 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, StateType
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from captioner.progress import Progress
-from captioner.records import Caption, Failure, Generation, Outcome, Picture, Plan, Skipped, Stamp
-from captioner.pages.table import TABLE_ROWS, artifact_key, run_name, table
+from captioner.output.folder import OutputFolder
 from captioner.pages.report import page
-from captioner.results import Times, save_caption_file
+from captioner.pages.table import TABLE_ROWS, artifact_key, run_name, table
+from captioner.records import (
+    Caption,
+    Failure,
+    Generation,
+    Job,
+    Picture,
+    Plan,
+    Progress,
+    Recipe,
+    Skipped,
+    Stamp,
+)
+from captioner.run import Run
 from captioner.settings import Settings
 from flows.caption_flow import caption_flow
 from flows.hosting.recorded import send_what_is_queued
@@ -36,7 +47,6 @@ from tests.gate import Gate
 from tests.hub_server import HubServer, Status
 
 RunFlow = Callable[[Settings], FlowRun]
-NO_TIME = Times(0.0, 0.0, 0.0)
 
 
 def artifacts(flow_run_id: object) -> list[Artifact]:
@@ -47,17 +57,25 @@ def artifacts(flow_run_id: object) -> list[Artifact]:
     return sorted(found, key=lambda artifact: str(artifact.created))
 
 
-def outcome_of(pictures: list[Path], settings: Settings, caption: str) -> Outcome:
-    """As after a run that captioned all of these pictures with the same words."""
-    total = len(pictures)
-    todo = [Picture(p, p.name, f"{n}.json", n, total) for n, p in enumerate(pictures, start=1)]
-    outcome = Outcome(Plan(todo, todo))
-    for picture in todo:
-        words = Generation(caption, "stop", 9, 4, 64, 64, 7, 0.5, 0.25)
-        made = Caption(picture, "Describe", words, Stamp(0, 0, ""))
-        save_caption_file(made, settings.output_dir)
-        outcome.add(made)
-    return outcome
+def run_of(
+    paths: list[Path], settings: Settings, words: str | list[str]
+) -> tuple[Run, OutputFolder]:
+    """As after a run that captioned all of these pictures, with the same words or each its own."""
+    run, output = Run(settings), OutputFolder(settings.output_dir)
+    jobs = [
+        Job(Picture(path.name, path), f"{n}.json", n, len(paths)) for n, path in enumerate(paths)
+    ]
+    pictures = [job.picture for job in jobs]
+    files = {job.picture.key: job.caption_file for job in jobs}
+    run.plan = Plan(pictures, files, todo=jobs)
+    spoken = [words] * len(jobs) if isinstance(words, str) else words
+    with output:
+        for job, text in zip(jobs, spoken, strict=True):
+            said = Generation(text, "stop", 9, 4, 64, 64, 7, 0.5, 0.25)
+            made = Caption(job, "Describe", said, Stamp(0, 0, ""))
+            output.save(made, Recipe.of(settings, None))
+            run.add(made)
+    return run, output
 
 
 def test_a_run_has_a_name_a_progress_a_table_and_a_page(
@@ -230,47 +248,49 @@ def test_artifacts_that_cannot_be_made_are_a_warning(prefect_api: str) -> None:
 
 def test_troubled_pictures_come_first_in_a_table_that_is_bounded(folders: Settings) -> None:
     paths = [folders.input_dir / f"{n:04}.png" for n in range(2_000)]
-    outcome = outcome_of(paths, folders, "words")
-    outcome.skipped.append(Skipped(outcome.plan.pictures[-1], "empty file"))
-    outcome.captioned.pop()
-    outcome.failures.append(Failure(outcome.plan.pictures[-2], "No caption"))
-    outcome.captioned.pop()
-    rows, sentence = table(outcome, folders)
+    run, output = run_of(paths, folders, "words")
+    run.skipped.append(Skipped(run.plan.pictures[-1], "empty file", None))
+    run.captioned.pop()
+    run.failures.append(Failure(run.plan.todo[-2], "No caption"))
+    run.captioned.pop()
+    rows, sentence = table(run, output)
     assert len(rows) == TABLE_ROWS
     assert [row["state"] for row in rows[-3:]] == ["Captioned", "Failed", "Skipped"]
     assert "1998 captioned" in sentence and "1,700 more pictures are left out" in sentence
 
 
 def test_the_largest_table_and_page_stay_below_a_megabyte(folders: Settings) -> None:
-    noise = folders.input_dir / "noise.png"
-    Image.effect_noise((400, 400), 200).convert("RGB").save(noise)
-    outcome = outcome_of([noise] * 320, folders, '"\u202e' * 3_000)
-    pictures = outcome.plan.pictures
-    outcome.failures += [Failure(picture, "\ud800\U0001f642" * 3_000) for picture in pictures[:80]]
-    outcome.skipped += [Skipped(picture, "<&>" * 3_000) for picture in pictures[80:160]]
-    assert len(page(outcome, folders, None, None, NO_TIME).encode()) < 1_000_000
-    rows, _ = table(outcome, folders)
+    noises = [folders.input_dir / f"noise{n}.png" for n in range(320)]
+    Image.effect_noise((400, 400), 200).convert("RGB").save(noises[0])
+    for noise in noises[1:]:
+        noise.hardlink_to(noises[0])
+    run, output = run_of(noises, folders, '"\u202e' * 3_000)
+    run.failures += [Failure(job, "\ud800\U0001f642" * 3_000) for job in run.plan.todo[:80]]
+    run.skipped += [Skipped(p, "<&>" * 3_000, None) for p in run.plan.pictures[80:160]]
+    assert len(page(run, output).encode()) < 1_000_000
+    rows, _ = table(run, output)
     assert len(json.dumps(json.dumps(rows))) < 1_000_000
 
 
 def test_flags_are_shown_in_the_table_and_on_the_page(folders: Settings) -> None:
-    outcome = outcome_of([folders.input_dir / "a.png", folders.input_dir / "b.png"], folders, "so")
-    cut = replace(outcome.captioned[1].generation, flags=("truncated", "repetitive"))
-    outcome.captioned[1] = replace(outcome.captioned[1], generation=cut)
-    rows, _ = table(outcome, folders)
+    run, output = run_of([folders.input_dir / "a.png", folders.input_dir / "b.png"], folders, "so")
+    cut = replace(run.captioned[1].generation, flags=("truncated", "repetitive"))
+    run.captioned[1] = replace(run.captioned[1], generation=cut)
+    rows, _ = table(run, output)
     assert [(row["state"], row["caption"]) for row in rows] == [
         ("Captioned", ["so"]),
         ("Flagged", ["(truncated, repetitive) so"]),
     ]
-    text = page(outcome, folders, None, None, NO_TIME)
+    text = page(run, output)
     assert text.startswith("## 2 captioned (1 flagged)")
     assert "### Flagged: 1" in text and "<td>(truncated, repetitive) so</td>" in text
 
 
 def test_a_page_without_pictures_or_model_is_a_page(folders: Settings) -> None:
-    text = page(Outcome(Plan([])), folders, None, None, NO_TIME)
+    run, output = Run(folders), OutputFolder(folders.output_dir)
+    text = page(run, output)
     assert text.startswith("## Nothing new\n")
-    assert table(Outcome(Plan([])), folders) == ([], "Nothing new")
+    assert table(run, output) == ([], "Nothing new")
 
 
 @pytest.mark.parametrize(

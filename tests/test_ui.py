@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ from prefect import flow, task
 from prefect.client.schemas.objects import Artifact
 
 from captioner.records import Picture, Skipped
-from captioner.results import Times, save_caption_file
 from captioner.settings import Settings
 from tasks.artifacts import publish_report
 from tests.browser import Browser
 from tests.conftest import FlowRun, draw_picture
-from tests.test_run_page import artifacts, outcome_of
+from tests.test_run_page import artifacts, run_of
 
 HOSTILE = [
     "<img src=x onerror=\"window.pwned='image'\">",
@@ -48,16 +46,13 @@ def hostile(
     settings.input_dir.mkdir()
     names = ["plain.png", "<img src=x onerror=alert(1)>.png", *(f"{n}.png" for n in range(8))]
     pictures = [draw_picture(settings.input_dir / name, size=(64, 64)) for name in names]
-    outcome = outcome_of(pictures, settings, "")
-    for caption, text in zip(outcome.captioned, [*HOSTILE, INVISIBLE[0]], strict=True):
-        words = replace(caption.generation, text=text)
-        save_caption_file(replace(caption, generation=words), settings.output_dir)
-    broken = Picture(Path("gone.png"), "gone.png", "gone.json", 11, 11)
-    outcome.skipped.append(Skipped(broken, "damaged: <img src=x onerror=window.pwned=1>"))
+    run, output = run_of(pictures, settings, [*HOSTILE, INVISIBLE[0]])
+    broken = Picture("gone.png", Path("gone.png"))
+    run.skipped.append(Skipped(broken, "damaged: <img src=x onerror=window.pwned=1>", None))
 
     @task
     def write_summary() -> None:
-        publish_report(outcome, settings, None, None, Times(0.0, 0.0, 0.0))
+        publish_report(run, output)
 
     @flow
     def run_of_a_liar() -> None:
