@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from captioner.output.provenance import FILE
+from captioner.output.folder import PROVENANCE
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 
 
@@ -93,7 +93,7 @@ def run_until_done(folder: Path, pictures: int, kills: int, seed: int) -> Witnes
 
 
 def _lines(out: Path) -> list[str]:
-    return (out / FILE).read_text("utf-8").split("\n") if (out / FILE).exists() else []
+    return (out / PROVENANCE).read_text("utf-8").split("\n") if (out / PROVENANCE).exists() else []
 
 
 def _wait_for(out: Path, wanted: int, process: "subprocess.Popen[str]") -> None:

@@ -1,6 +1,6 @@
 """Deployments on a real server with a real worker: what `make ui` starts, as a user meets it.
 
-One `python -m flows.ui` in a copy of the project serves all tests of the module; the last one ends
+One `python -m flows.hosting.ui` in a copy of the project serves all tests of the module; the last one ends
 it with Ctrl-C.
 """
 
@@ -317,7 +317,7 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
         return next((run for run in runs if run.start_time), None)
 
     run = wait_for(first, lambda: client.read_flow_runs(deployment_filter=by_nightly))
-    again = ui.command("flows.deploying")
+    again = ui.command("flows.hosting.deploying")
     assert again.returncode == 0, again.stderr
     assert run.auto_scheduled
     assert ended(client, run.id).is_completed(), log_of(client, run.id)
@@ -409,7 +409,7 @@ def test_a_run_that_fails_is_told_to_a_webhook(ui: Ui, client: SyncPrefectClient
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         notify("http://127.0.0.1:1/nobody")
-        told = ui.command("flows.hosting.notify", f"http://127.0.0.1:{server.server_port}/hook")
+        told = ui.command("flows.notify", f"http://127.0.0.1:{server.server_port}/hook")
         assert told.returncode == 0, told.stderr
         assert len(client.read_automations()) == 1  # changed, not made twice
 
@@ -529,11 +529,11 @@ def test_serve_says_when_there_is_no_server(ui: Ui, tmp_path: Path) -> None:
 
 def test_a_port_in_use_and_a_server_that_does_not_answer_are_sentences(ui: Ui) -> None:
     environment = {k: v for k, v in ui.environment.items() if k != "PREFECT_API_URL"}
-    taken = replace(ui, environment=environment).command("flows.ui")
+    taken = replace(ui, environment=environment).command("flows.hosting.ui")
     assert taken.returncode == 1
     assert taken.stderr.startswith(f"Port {ui.port} is in use. ")
     silent = {"PREFECT_API_URL": f"http://127.0.0.1:{free_port()}/api"}
-    gone = replace(ui, environment=environment | silent).command("flows.ui")
+    gone = replace(ui, environment=environment | silent).command("flows.hosting.ui")
     assert gone.returncode == 1
     assert "cannot be used" in gone.stderr and "Traceback" not in gone.stderr
 

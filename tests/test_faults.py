@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.output.provenance import FILE
+from captioner.output.folder import PROVENANCE
 from captioner.settings import Settings
 from flows.hosting.server import free_port, wait_until_healthy
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
@@ -97,7 +97,7 @@ def what_is_safe(settings: Settings) -> int:
     files = [path for path in settings.output_dir.glob("p*.json")]
     recorded = {
         json.loads(line)["caption_file"]
-        for line in (settings.output_dir / FILE).read_text("utf-8").splitlines()
+        for line in (settings.output_dir / PROVENANCE).read_text("utf-8").splitlines()
     }
     assert {path.name for path in files} <= recorded
     for path in files:

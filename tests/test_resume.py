@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from captioner.output.lock import locked
-from captioner.output.provenance import FILE
+from captioner.output.folder import PROVENANCE, OutputFolder
 from captioner.settings import Settings
 from tests.conftest import CHECKPOINT, FlowRun, draw_picture
 
@@ -34,7 +33,7 @@ def captions(settings: Settings) -> dict[str, str]:
 
 
 def provenance(settings: Settings) -> list[dict[str, Any]]:
-    lines = (settings.output_dir / FILE).read_text("utf-8").splitlines()
+    lines = (settings.output_dir / PROVENANCE).read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -147,7 +146,7 @@ def test_a_line_of_the_provenance_says_what_made_the_caption(
 
 def test_two_runs_never_write_to_the_same_directory(run_flow: RunFlow, folders: Settings) -> None:
     draw_picture(folders.input_dir / "a.png")
-    with locked(folders.output_dir):
+    with OutputFolder(folders.output_dir):
         run = run_flow(folders)
     assert run.state.is_failed()
     assert "is in use by another run (process " in run.state.message
