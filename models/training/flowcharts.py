@@ -1,19 +1,15 @@
 """Random flowcharts: what is on them, where, and the caption that says so.
 
-    python models/training/flowcharts.py --samples input
-
-writes the sample pictures. The same seed and index give the same flowchart on every
-machine. Seeds from TRAINING_SEEDS up belong to training; everything that measures
-refuses them. Knows nothing of tokens or of networks; drawing.py draws.
+The same seed and index give the same flowchart on every machine. Seeds from
+TRAINING_SEEDS up belong to training; everything that measures refuses them. Knows
+nothing of tokens or of networks; drawing.py draws, samples.py writes the sample pictures.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -262,18 +258,3 @@ def plan(seed: int, index: int, shape: Shape | None = None) -> Flowchart:
             look = _look(rng, scale, face, size, width * height)
             return Flowchart(width, height, layout, tuple(nodes), look)
     raise AssertionError("unreachable")
-
-
-def main() -> None:
-    """Command line."""
-    from samples import write_samples
-
-    parser = argparse.ArgumentParser(description="Write the sample pictures.")
-    parser.add_argument("--samples", type=Path, required=True, help="folder to write them to")
-    options = parser.parse_args()
-    for line in write_samples(options.samples):
-        print(line)
-
-
-if __name__ == "__main__":
-    main()

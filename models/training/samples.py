@@ -1,10 +1,13 @@
 """The sample pictures: held-out flowcharts in every kind of file that a folder may hold.
 
-Called by ``flowcharts.py --samples``; knows nothing of checkpoints.
+    python models/training/samples.py --out input
+
+writes them. Knows nothing of checkpoints.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -107,3 +110,16 @@ def write_samples(folder: Path, seed: int = SEED) -> list[str]:
     (folder / BROKEN).write_bytes(whole[: len(whole) // 2])
     lines.append(f"{BROKEN}  the first half of {SAMPLES[0].name}")
     return lines
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Write the sample pictures.")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write them to")
+    options = parser.parse_args()
+    for line in write_samples(options.out):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
