@@ -16,8 +16,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from captioner.records import printable
 from captioner.settings import Settings
+from captioner.text import printable
 
 PREFIX = "CAPTION_"
 

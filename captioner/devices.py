@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from captioner.checkpoint.memory import share_arenas
 from captioner.device import Device
 from captioner.errors import DeviceError
-from captioner.machine import share_arenas
 from captioner.records import Checkpoint, LoadedModel
 
 _devices: dict[LoadedModel, Device] = {}

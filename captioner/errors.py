@@ -11,7 +11,7 @@ CaptionerError              one sentence for the user, with the next step
 └── CaptionError            one image got no caption; the run goes on
 """
 
-from captioner.records import printable
+from captioner.text import printable
 
 
 class CaptionerError(Exception):

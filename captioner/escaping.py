@@ -3,7 +3,7 @@ they like. Knows nothing of the page."""
 
 import html
 
-from captioner.records import printable
+from captioner.text import printable
 
 
 def shown(text: str, limit: int) -> str:

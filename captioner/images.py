@@ -26,7 +26,7 @@ from captioner.image_files import (
     image_parts,
     orientation,
 )
-from captioner.records import printable
+from captioner.text import printable
 
 MAX_FILE_PIXELS = 178_956_970  # where Pillow begins to speak of a decompression bomb
 MAX_ASPECT_RATIO = 200  # the processors of the Qwen-VL family refuse more

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from captioner.errors import InputError
-from captioner.records import printable
+from captioner.text import printable
 
 LOCK_FILE = ".run.lock"
 NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)

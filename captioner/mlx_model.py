@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from captioner.checkpoint.memory import memory_bytes
 from captioner.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.errors import CaptionError, CheckpointError, first_line
-from captioner.machine import memory_bytes
 from captioner.mlx_encoding import (
     Encoded,
     Encoder,
@@ -29,7 +29,8 @@ from captioner.mlx_encoding import (
     works_ahead,
 )
 from captioner.mlx_rows import BatchedRows, OneRow, Request, Row, Rows
-from captioner.records import Generation, printable
+from captioner.records import Generation
+from captioner.text import printable
 
 # Freed arrays that MLX keeps for reuse; without a bound they grow with every new picture size.
 BUFFER_CACHE_BYTES = 1 << 30

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from captioner.machine import gigabytes
 from captioner.records import Outcome
+from captioner.text import gigabytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import OutputError
-from captioner.records import Caption, Checkpoint, Picture, Skipped, Stamp, printable
+from captioner.records import Caption, Checkpoint, Picture, Skipped, Stamp
 from captioner.settings import Settings
+from captioner.text import printable
 from captioner.writing import cannot_write, json_text
 
 FILE = "provenance.jsonl"

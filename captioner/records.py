@@ -3,9 +3,10 @@
 Knows nothing of MLX or Prefect.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from captioner.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +171,3 @@ class Outcome:
             parts.append(f"{len(self.failures)} failed")
         nothing = [] if self.plan.todo else ["Nothing new"]
         return ": ".join(nothing + ([", ".join(parts)] if parts else []))
-
-
-def printable(text: str) -> str:
-    """`text` with everything that a terminal would act upon written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def listed(names: Iterable[str], limit: int = 5) -> str:
-    """The first few of `names` in one line, and how many more there are."""
-    names = list(names)
-    shown = ", ".join(names[:limit])
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from captioner.escaping import as_html
-from captioner.machine import gigabytes
-from captioner.records import DeviceFigures, LoadedModel, Outcome, Plan, listed
+from captioner.records import DeviceFigures, LoadedModel, Outcome, Plan
 from captioner.report import (
     CAPTIONED,
     FAILED,
@@ -23,6 +22,7 @@ from captioner.report import (
 )
 from captioner.results import Times
 from captioner.settings import Settings
+from captioner.text import gigabytes, listed
 from captioner.thumbnails import SIDE, thumbnail
 
 FIRST_PICTURES = 12

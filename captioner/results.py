@@ -7,13 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from captioner.records import (
-    Caption,
-    DeviceFigures,
-    LoadedModel,
-    Outcome,
-    Picture,
-)
+from captioner.records import Caption, DeviceFigures, LoadedModel, Outcome, Picture
 from captioner.settings import Settings
 from captioner.writing import cannot_write, write_json, write_json_list
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from captioner.errors import InputError
-from captioner.records import Picture, printable
+from captioner.records import Picture
+from captioner.text import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 RESERVED = ("captions.json", "summary.json")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from captioner.errors import OutputError
-from captioner.records import printable
+from captioner.text import printable
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 

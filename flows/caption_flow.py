@@ -22,10 +22,10 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from captioner import devices
-from captioner.checkpoints import MissingCheckpoint
+from captioner.checkpoint.inspect import MissingCheckpoint
 from captioner.errors import CaptionerError
 from captioner.locking import locked
-from captioner.records import Outcome, Plan, printable
+from captioner.records import Outcome, Plan
 from captioner.settings import (
     AgainSettings,
     DecodingSettings,
@@ -35,6 +35,7 @@ from captioner.settings import (
     PromptSettings,
     Settings,
 )
+from captioner.text import printable
 from flows.forgetting import forget_all
 from flows.plain_errors import plain_errors
 from flows.processing import INTERRUPTS, MAX_WORKERS, process_images, whole

@@ -7,8 +7,9 @@ from prefect.cache_policies import NO_CACHE
 
 from captioner.planning import plan_work
 from captioner.provenance import mend
-from captioner.records import Picture, Plan, listed, printable
+from captioner.records import Picture, Plan
 from captioner.settings import Settings
+from captioner.text import listed, printable
 from captioner.writing import remove_temporary_files
 
 

@@ -3,9 +3,9 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.records import printable
 from captioner.scanning import check_input, check_output
 from captioner.settings import Settings
+from captioner.text import printable
 
 
 @task(task_run_name="check_input_dir", cache_policy=NO_CACHE)

@@ -9,12 +9,13 @@ from prefect.runtime import task_run
 from prefect.states import get_state_exception
 from prefect.tasks import Task, exponential_backoff
 
-from captioner.checkpoints import MissingCheckpoint, find_checkpoint, model_location
+from captioner.checkpoint.download import download
+from captioner.checkpoint.inspect import MissingCheckpoint, find_checkpoint, model_location
 from captioner.errors import CheckpointError, DownloadInterrupted
-from captioner.hub import download
 from captioner.progress import Received
-from captioner.records import Checkpoint, listed, printable
+from captioner.records import Checkpoint
 from captioner.settings import Settings
+from captioner.text import listed, printable
 from tasks.artifacts import moving_progress
 
 RETRIES = 5

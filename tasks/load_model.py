@@ -4,10 +4,11 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner import devices
-from captioner.checkpoints import is_embedded
-from captioner.machine import check_fits, gigabytes
-from captioner.records import Checkpoint, LoadedModel, printable
+from captioner.checkpoint.inspect import is_embedded
+from captioner.checkpoint.memory import check_fits
+from captioner.records import Checkpoint, LoadedModel
 from captioner.settings import Settings
+from captioner.text import gigabytes, printable
 
 
 @task(task_run_name="load_model", cache_policy=NO_CACHE)

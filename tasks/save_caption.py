@@ -4,9 +4,10 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.provenance import record_caption
-from captioner.records import Caption, LoadedModel, printable
+from captioner.records import Caption, LoadedModel
 from captioner.results import save_caption_file
 from captioner.settings import Settings
+from captioner.text import printable
 
 
 @task(task_run_name="save {caption.picture.label}", cache_policy=NO_CACHE)

@@ -3,9 +3,10 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.records import Picture, printable
+from captioner.records import Picture
 from captioner.scanning import scan
 from captioner.settings import Settings
+from captioner.text import printable
 
 
 @task(task_run_name="scan_images", cache_policy=NO_CACHE)

@@ -6,9 +6,10 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.devices import device_of
-from captioner.records import DeviceFigures, LoadedModel, Outcome, printable
+from captioner.records import DeviceFigures, LoadedModel, Outcome
 from captioner.results import Times, write_combined_files
 from captioner.settings import Settings
+from captioner.text import printable
 from tasks.artifacts import publish_report
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from captioner.checkpoints import (
+from captioner.checkpoint.inspect import (
     EMBEDDED_DIRECTORY,
     INDEX,
     MissingCheckpoint,
@@ -19,9 +19,9 @@ from captioner.checkpoints import (
     is_embedded,
     refuse_code,
 )
+from captioner.checkpoint.memory import SMALLER, check_fits, memory_bytes
 from captioner.errors import CheckpointError
 from captioner.fingerprints import checkpoint_fingerprint
-from captioner.machine import SMALLER, check_fits, memory_bytes
 from captioner.records import Checkpoint
 from captioner.settings import Settings
 

@@ -18,15 +18,15 @@ import pytest
 from huggingface_hub import close_session, constants, file_download
 from huggingface_hub.utils import _http
 
-from captioner.checkpoints import MissingCheckpoint, find_checkpoint
+from captioner.checkpoint.download import download, explain
+from captioner.checkpoint.inspect import MissingCheckpoint, find_checkpoint
+from captioner.checkpoint.memory import memory_bytes
 from captioner.errors import (
     CheckpointError,
     DownloadError,
     DownloadInterrupted,
 )
 from captioner.fingerprints import checkpoint_fingerprint
-from captioner.hub import download, explain
-from captioner.machine import memory_bytes
 from captioner.records import Checkpoint
 from captioner.settings import Settings
 from tests.hub_server import (
@@ -513,9 +513,9 @@ import resource
 if sys.argv[1] != "0":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 
-from captioner.checkpoints import MissingCheckpoint, find_checkpoint
+from captioner.checkpoint.inspect import MissingCheckpoint, find_checkpoint
 from captioner.errors import CaptionerError
-from captioner.hub import download
+from captioner.checkpoint.download import download
 from captioner.settings import Settings
 
 settings = Settings(repo_id="owner/model", model=sys.argv[2] if len(sys.argv) > 2 else None)

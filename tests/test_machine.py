@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 
 SCRIPT = """
 import ctypes, threading
-from captioner.machine import share_arenas
+from captioner.checkpoint.memory import share_arenas
 
 share_arenas()
 libc, barrier = ctypes.CDLL(None), threading.Barrier(12)

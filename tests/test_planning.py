@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from captioner.checkpoints import find_checkpoint
+from captioner.checkpoint.inspect import find_checkpoint
 from captioner.errors import InputError
 from captioner.fingerprints import checkpoint_fingerprint, stamp_of
 from captioner.locking import locked

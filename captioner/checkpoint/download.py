@@ -14,12 +14,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from captioner.checkpoints import MissingCheckpoint, storage
-from captioner.download_bars import counting_bar
+from captioner.checkpoint.inspect import MissingCheckpoint, storage
+from captioner.checkpoint.memory import check_fits
+from captioner.checkpoint.progress import counting_bar
 from captioner.errors import CaptionerError, DownloadError, DownloadInterrupted, first_line
-from captioner.machine import check_fits, gigabytes
 from captioner.progress import Received
-from captioner.records import listed, printable
+from captioner.text import gigabytes, listed, printable
 
 # Weights, configurations and tokenizers: nothing that could hold code, such as *.py or pickles.
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]

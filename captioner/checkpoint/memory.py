@@ -5,6 +5,7 @@ import os
 import sys
 
 from captioner.errors import CheckpointError
+from captioner.text import gigabytes
 
 SMALLER = (
     "lmstudio-community/Qwen3-VL-8B-Instruct-MLX-4bit",
@@ -45,8 +46,3 @@ def share_arenas() -> None:
         return
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # musl has none
         mallopt(M_ARENA_MAX, ARENAS)
-
-
-def gigabytes(size: float) -> str:
-    """Bytes as text, such as `33.5 GB` (10^9 bytes), or in MB below one GB."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -12,8 +12,9 @@ from typing import Any
 
 from captioner.errors import CheckpointError
 from captioner.fingerprints import checkpoint_fingerprint
-from captioner.records import Checkpoint, listed, printable
+from captioner.records import Checkpoint
 from captioner.settings import Settings
+from captioner.text import listed, printable
 
 INDEX = "model.safetensors.index.json"
 SHARD_NAME = re.compile(r"[^/\\\0]+\.safetensors")  # a file beside the index, nowhere else
@@ -22,7 +23,7 @@ NOT_A_HEADER = (  # what reading garbage as a safetensors header raises
     *(struct.error, ValueError, LookupError, TypeError, AttributeError),
     *(RecursionError, OverflowError),
 )
-EMBEDDED_DIRECTORY = Path(__file__).resolve().parent.parent / "models"
+EMBEDDED_DIRECTORY = Path(__file__).resolve().parents[2] / "models"
 
 
 @dataclass(frozen=True, slots=True)
