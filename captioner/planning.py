@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.checkpoint.inspect import known_revision
+from captioner.checkpoint.find import known_revision
 from captioner.fingerprints import looks_unchanged, stamp_of
 from captioner.provenance import (
     PROGRAM,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from captioner.checkpoint.progress import Received
 from captioner.records import Outcome
 from captioner.text import gigabytes
 
@@ -14,20 +15,12 @@ class Progress:
     text: str
 
 
-@dataclass(slots=True)
-class Received:
-    """The bytes of a download, counted while they come in."""
-
-    total: int = 0  # of all files that are wanted
-    present: int = 0  # of those that were there before
-    received: int = 0
-
-    def progress(self) -> Progress:
-        """For example 42.1 % and `14.0 GB of 33.3 GB`."""
-        if not self.total:
-            return Progress(0.0, "asking the Hub for its files")
-        done = min(self.present + self.received, self.total)
-        return Progress(_percent(done, self.total), f"{gigabytes(done)} of {gigabytes(self.total)}")
+def of_download(received: Received) -> Progress:
+    """For example 42.1 % and `14.0 GB of 33.3 GB`."""
+    if not received.total:
+        return Progress(0.0, "asking the Hub for its files")
+    text = f"{gigabytes(received.done)} of {gigabytes(received.total)}"
+    return Progress(_percent(received.done, received.total), text)
 
 
 def of_pictures(outcome: Outcome) -> Progress:

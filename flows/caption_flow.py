@@ -22,7 +22,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from captioner import devices
-from captioner.checkpoint.inspect import MissingCheckpoint
+from captioner.checkpoint.find import MissingCheckpoint
 from captioner.errors import CaptionerError
 from captioner.locking import locked
 from captioner.records import Outcome, Plan

@@ -3,7 +3,7 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.checkpoint.inspect import MissingCheckpoint, find_checkpoint
+from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint
 from captioner.mlx_model import require_mlx_vlm
 from captioner.records import Checkpoint
 from captioner.settings import Settings

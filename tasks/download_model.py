@@ -10,9 +10,10 @@ from prefect.states import get_state_exception
 from prefect.tasks import Task, exponential_backoff
 
 from captioner.checkpoint.download import download
-from captioner.checkpoint.inspect import MissingCheckpoint, find_checkpoint, model_location
+from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, model_location
+from captioner.checkpoint.progress import Received
 from captioner.errors import CheckpointError, DownloadInterrupted
-from captioner.progress import Received
+from captioner.progress import of_download
 from captioner.records import Checkpoint
 from captioner.settings import Settings
 from captioner.text import listed, printable
@@ -53,7 +54,7 @@ def download_model(settings: Settings, missing: MissingCheckpoint) -> Checkpoint
         )
     received = Received()
     try:
-        with moving_progress("model-download", received.progress):
+        with moving_progress("model-download", lambda: of_download(received)):
             download(settings.repo_id, missing, received)
     except DownloadInterrupted as error:
         if attempt <= RETRIES:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner.checkpoint.inspect import find_checkpoint
+from captioner.checkpoint.find import find_checkpoint
 from captioner.device import Device
 from captioner.errors import CaptionError, CheckpointError
 from captioner.images import load_image

@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
+from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint
+from captioner.checkpoint.fingerprint import checkpoint_fingerprint
 from captioner.checkpoint.inspect import (
     EMBEDDED_DIRECTORY,
     INDEX,
-    MissingCheckpoint,
-    find_checkpoint,
     inspect,
     is_embedded,
     refuse_code,
 )
 from captioner.checkpoint.memory import SMALLER, check_fits, memory_bytes
 from captioner.errors import CheckpointError
-from captioner.fingerprints import checkpoint_fingerprint
 from captioner.records import Checkpoint
 from captioner.settings import Settings
 
@@ -414,5 +413,5 @@ def test_weights_that_fit_pass() -> None:
 
 
 def test_the_embedded_checkpoint_is_known_by_its_place(whole: Path) -> None:
-    assert is_embedded(Checkpoint(EMBEDDED_DIRECTORY / "flowcharts-3m-8bit", None, None, 1))
-    assert not is_embedded(Checkpoint(whole, None, None, 1))
+    assert is_embedded(Checkpoint(EMBEDDED_DIRECTORY / "flowcharts-3m-8bit", None, COMMIT, 1))
+    assert not is_embedded(Checkpoint(whole, None, COMMIT, 1))

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from captioner.checkpoint.inspect import find_checkpoint
+from captioner.checkpoint.find import find_checkpoint
+from captioner.checkpoint.fingerprint import checkpoint_fingerprint
 from captioner.errors import InputError
-from captioner.fingerprints import checkpoint_fingerprint, stamp_of
+from captioner.fingerprints import stamp_of
 from captioner.locking import locked
 from captioner.planning import plan_work
 from captioner.provenance import FILE, mend, read_provenance, record_caption, record_skipped

@@ -1,6 +1,6 @@
-"""Is a checkpoint on disk, whole, and free of code? Reads headers and JSON, never the weights.
+"""What is in a checkpoint's directory: is it whole, free of code, and how large?
 
-Knows nothing of MLX, and downloads nothing.
+Reads headers and JSON, never the weights. Knows nothing of settings or of where the directory is.
 """
 
 import json
@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import CheckpointError
-from captioner.fingerprints import checkpoint_fingerprint
 from captioner.records import Checkpoint
-from captioner.settings import Settings
-from captioner.text import listed, printable
+from captioner.text import printable
 
 INDEX = "model.safetensors.index.json"
 SHARD_NAME = re.compile(r"[^/\\\0]+\.safetensors")  # a file beside the index, nowhere else
@@ -27,15 +25,6 @@ EMBEDDED_DIRECTORY = Path(__file__).resolve().parents[2] / "models"
 
 
 @dataclass(frozen=True, slots=True)
-class MissingCheckpoint:
-    """A checkpoint that has to be downloaded before it can be loaded."""
-
-    target: Path | None  # the directory to download into; None for the Hub cache
-    problems: tuple[str, ...]  # each file that is missing or damaged, and how
-    damaged: tuple[Path, ...]  # the files that a download has to replace
-
-
-@dataclass(frozen=True, slots=True)
 class Problem:
     """A file that a checkpoint lacks, or that is not what it should be."""
 
@@ -45,64 +34,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{printable(self.file)}: {self.reason}"
-
-
-def find_checkpoint(settings: Settings) -> Checkpoint | MissingCheckpoint:
-    """The checkpoint that the settings name, when it is whole; otherwise what is wrong with it.
-
-    Raises:
-        CheckpointError: `--model` names a directory that is damaged and was not begun by a
-            download of ours, the checkpoint carries code, or it cannot be read.
-    """
-    directory = settings.model.expanduser() if settings.model else _snapshot(settings.repo_id)
-    try:
-        if directory is None or not directory.exists():
-            return MissingCheckpoint(settings.model, (), ())
-        return _examine(directory.absolute(), settings)
-    except OSError as error:
-        raise CheckpointError(
-            f"{printable(str(error.filename or directory))} cannot be read ({error.strerror}): "
-            "check its permissions, or name another directory with --model."
-        ) from error
-
-
-def _examine(directory: Path, settings: Settings) -> Checkpoint | MissingCheckpoint:
-    shown = printable(str(directory))
-    if not directory.is_dir():
-        raise CheckpointError(f"--model {shown} is not a directory; name one with the weights.")
-    problems = inspect(directory)
-    if not problems:
-        refuse_code(directory)
-        repo_id = None if settings.model else settings.repo_id
-        return Checkpoint(
-            directory, repo_id, _revision(directory, settings), weight_bytes(directory)
-        )
-    if settings.model and any(directory.iterdir()) and not _begun_by_a_download(directory):
-        raise CheckpointError(
-            f"The model in {shown} is not complete "
-            f"({listed(map(str, problems))}). Mend it, or name an empty directory to download into."
-        )
-    damaged = tuple(directory / problem.file for problem in problems if problem.damaged)
-    return MissingCheckpoint(settings.model, tuple(map(str, problems)), damaged)
-
-
-def known_revision(settings: Settings) -> str | None:
-    """The revision of the checkpoint that the settings name; None when it is not here.
-
-    Looks at no more than that takes, so a run that has nothing to do needs no whole checkpoint.
-    """
-    try:
-        directory = settings.model.expanduser() if settings.model else _snapshot(settings.repo_id)
-        if directory is None or not (directory / "config.json").is_file():
-            return None
-        return _revision(directory, settings)
-    except OSError:
-        return None
-
-
-def _revision(directory: Path, settings: Settings) -> str:
-    # a snapshot directory of the Hub cache is named by its commit
-    return checkpoint_fingerprint(directory) if settings.model else directory.name
 
 
 def inspect(directory: Path) -> list[Problem]:
@@ -170,45 +101,8 @@ def is_embedded(checkpoint: Checkpoint) -> bool:
     return checkpoint.directory.resolve().is_relative_to(EMBEDDED_DIRECTORY)
 
 
-def model_location(settings: Settings) -> Path:
-    """Where the checkpoint is looked for: `--model`, or the repository's place in the Hub cache."""
-    return settings.model or storage(settings.repo_id)
-
-
-def storage(repo_id: str) -> Path:
-    """The repository's place in the Hub cache.
-
-    Raises:
-        CheckpointError: no repository can have that name.
-    """
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.file_download import repo_folder_name
-
-    try:
-        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
-    except HFValidationError as error:
-        raise CheckpointError(
-            f"{repo_id} is no name of a model on the Hub: check --repo-id."
-        ) from error
-
-
-def _snapshot(repo_id: str) -> Path | None:
-    """The newest snapshot of the repository's main branch in the Hub cache, whole or not."""
-    cached = storage(repo_id)
-    try:
-        commit = (cached / "refs" / "main").read_bytes().strip().decode("ascii")
-    except (OSError, ValueError):
-        return None
-    return cached / "snapshots" / commit if commit.isalnum() else None
-
-
 def _only(directory: Path, present: str, absent: str) -> bool:
     return (directory / present).is_file() and not (directory / absent).is_file()
-
-
-def _begun_by_a_download(directory: Path) -> bool:
-    return (directory / ".cache" / "huggingface").is_dir()
 
 
 def _json_object(directory: Path, name: str, problems: list[Problem]) -> dict[str, Any]:

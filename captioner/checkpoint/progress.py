@@ -1,8 +1,24 @@
-"""The Hub client's progress bars, which also count what they show. Knows nothing of who asks."""
+"""The bytes of a download, and the Hub client's progress bars, which count them.
 
+Knows nothing of who asks, and of what is shown of it elsewhere.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
-from captioner.progress import Received
+
+@dataclass(slots=True)
+class Received:
+    """The bytes of a download, counted while they come in."""
+
+    total: int = 0  # of all files that are wanted
+    present: int = 0  # of those that were there before
+    received: int = 0
+
+    @property
+    def done(self) -> int:
+        """How many are here; never more than the total, though what was sent twice counts twice."""
+        return min(self.present + self.received, self.total)
 
 
 def counting_bar(received: Received) -> Any:
@@ -29,3 +45,14 @@ def counting_bar(received: Received) -> Any:
             return drawn
 
     return CountingBar
+
+
+def hidden_bar() -> Any:
+    """A class for `snapshot_download(tqdm_class=...)` that shows nothing."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class HiddenBar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs | {"disable": True})  # type: ignore[no-untyped-call]
+
+    return HiddenBar

@@ -1,0 +1,36 @@
+"""What a checkpoint directory holds, in a few bytes, to notice a change.
+
+Knows nothing of what makes a checkpoint whole, or of where it came from.
+"""
+
+import hashlib
+from pathlib import Path
+
+BLOCK_BYTES = 1 << 20
+BLOCKS = 16  # of a weight file that are read: any training changes nearly all of its numbers
+
+
+def checkpoint_fingerprint(directory: Path) -> str:
+    """A hash of a checkpoint's files, wherever the directory is: `files-` and 16 hex digits.
+
+    JSON files and chat templates count whole, weights by their size, their header and sixteen
+    blocks of 1 MiB spread over them: 33 GB take a fraction of a second.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        if path.suffix in (".json", ".jinja", ".txt", ".model"):
+            digest.update(f"{path.name}\0".encode(errors="surrogateescape"))
+            digest.update(path.read_bytes())
+        elif path.suffix == ".safetensors":
+            size = path.stat().st_size
+            digest.update(f"{path.name}\0{size}\0".encode(errors="surrogateescape"))
+            with path.open("rb") as file:
+                for block in range(BLOCKS):
+                    file.seek(max(0, size - BLOCK_BYTES) * block // (BLOCKS - 1))
+                    digest.update(file.read(BLOCK_BYTES))
+    return f"files-{digest.hexdigest()[:16]}"
