@@ -21,7 +21,7 @@ from huggingface_hub.utils import _http
 
 from captioner.checkpoint.download import download
 from captioner.checkpoint.failures import explain
-from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint
+from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, model_location
 from captioner.checkpoint.fingerprint import checkpoint_fingerprint
 from captioner.checkpoint.memory import memory_bytes
 from captioner.errors import (
@@ -138,6 +138,7 @@ def test_everything_that_a_checkpoint_needs_is_downloaded(
     assert same(found.directory, folder)
     fingerprint = checkpoint_fingerprint(found.directory)
     assert found.revision == (fingerprint if settings.model else hub.commit)
+    assert found.directory.is_relative_to(model_location(settings))
     assert hub.waits == []
 
 

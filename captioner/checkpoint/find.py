@@ -3,7 +3,7 @@
 Knows nothing of MLX, and asks nobody: a checkpoint that is here is found without a network. The
 Hub's cache is looked into by the Hub client. What the client does not know is whether a checkpoint
 can be loaded: it takes for complete what has all the files of its list, whatever is in them, and
-everything when it has no list.
+everything when it has no list. It also follows a reference that leads out of the cache.
 """
 
 from dataclasses import dataclass
@@ -99,13 +99,14 @@ def _snapshot(repo_id: str) -> Path | None:
     from huggingface_hub import errors, snapshot_download
 
     try:
-        return Path(snapshot_download(repo_id, local_files_only=True))
+        directory = Path(snapshot_download(repo_id, local_files_only=True))
     except errors.IncompleteSnapshotError as error:
-        return Path(error.snapshot_path)
+        directory = Path(error.snapshot_path)
     except errors.HFValidationError as error:
         raise _impossible(repo_id) from error
     except (errors.LocalEntryNotFoundError, UnicodeDecodeError):  # none, or a garbled reference
         return None
+    return directory if directory.parent.name == "snapshots" else None
 
 
 def _cached_revision(repo_id: str) -> str | None:
