@@ -9,9 +9,9 @@ from prefect.runtime import task_run
 from prefect.states import get_state_exception
 from prefect.tasks import Task, exponential_backoff
 
-from captioner.checkpoint.bars import Received
 from captioner.checkpoint.download import download
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, model_location
+from captioner.checkpoint.progress import Received
 from captioner.errors import CheckpointError, DownloadInterrupted
 from captioner.records import Checkpoint
 from captioner.run import Run

@@ -3,7 +3,7 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.checkpoint.find import is_embedded
+from captioner.checkpoint.inspect import is_embedded
 from captioner.checkpoint.memory import check_fits
 from captioner.device.device import Device
 from captioner.records import Checkpoint

@@ -71,7 +71,14 @@ class Meanwhile:
     action: Callable[[], object]
 
 
-Fault = Status | Cut | Stall | WrongBytes | Meanwhile
+@dataclass(frozen=True)
+class Sized:
+    """Say that the file has this size: an answer to HEAD, which has no body."""
+
+    size: int
+
+
+Fault = Status | Cut | Stall | WrongBytes | Meanwhile | Sized
 
 REPO_NOT_FOUND = Status(404, {"X-Error-Code": "RepoNotFound"})
 GATED = Status(403, {"X-Error-Code": "GatedRepo"})
@@ -103,7 +110,7 @@ class HubServer:
         self.folder = folder
         self.repo_id = repo_id
         self.requests: list[Request] = []
-        self.declared_sizes: dict[str, int] = {}  # in place of the true ones, in descriptions
+        self._trees: dict[str, list[dict[str, Any]]] = {}  # of each commit that was described
         self._orders: dict[str, list[_Order]] = {}
         self._lock = threading.Lock()
         self.closing = threading.Event()
@@ -222,6 +229,7 @@ class HubServer:
 
     def description(self) -> dict[str, Any]:
         """What the Hub says of the model and its files."""
+        self._trees[self.commit] = self._entries()
         files = [self._entry(name, "rfilename", "blobId", "sha256") for name in self.names()]
         return {
             "_id": "1",
@@ -235,13 +243,16 @@ class HubServer:
             "siblings": files,
         }
 
-    def tree(self) -> list[dict[str, Any]]:
-        """The list of the files at a commit."""
+    def tree(self, revision: str) -> list[dict[str, Any]]:
+        """The list of the files at a commit, also at an earlier one, or at the main branch."""
+        return self._trees.get(revision) or self._entries()
+
+    def _entries(self) -> list[dict[str, Any]]:
         files = [self._entry(name, "path", "oid", "oid") for name in self.names()]
         return [{"type": "file"} | file for file in files]
 
     def _entry(self, name: str, path_key: str, id_key: str, sha_key: str) -> dict[str, Any]:
-        size = self.declared_sizes.get(name, (self.folder / name).stat().st_size)
+        size = (self.folder / name).stat().st_size
         entry: dict[str, Any] = {path_key: name, "size": size, id_key: self.checksum(name)}
         if name.endswith(LARGE):
             entry["lfs"] = {sha_key: self.checksum(name), "size": size, "pointerSize": 134}
@@ -277,8 +288,9 @@ class _Handler(BaseHTTPRequestHandler):
         repo = re.escape(hub.repo_id)
         if re.fullmatch(rf"/api/models/{repo}(/revision/[^/]+)?", path):
             self._serve(INFO, lambda: json.dumps(hub.description()).encode())
-        elif re.fullmatch(rf"/api/models/{repo}/tree/[^/]+", path):
-            self._serve(TREE, lambda: json.dumps(hub.tree()).encode())
+        elif match := re.fullmatch(rf"/api/models/{repo}/tree/([^/]+)", path):
+            revision = match[1]
+            self._serve(TREE, lambda: json.dumps(hub.tree(revision)).encode())
         elif match := re.fullmatch(rf"/{repo}/resolve/[^/]+/(.+)", path):
             name = match[1]
             if name in hub.names():
@@ -315,13 +327,16 @@ class _Handler(BaseHTTPRequestHandler):
         content = bytearray(load())
         if isinstance(fault, WrongBytes):
             content[fault.position] ^= 0xFF
+        headers = dict(headers or {"Content-Type": "application/json"})
+        headers["Content-Length"] = str(len(content) - start)
+        if isinstance(fault, Sized):
+            headers |= {"Content-Length": str(fault.size), "X-Linked-Size": str(fault.size)}
         request.status = 206 if asked else 200
         self.send_response(request.status)
         if asked:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        for name, value in (headers or {"Content-Type": "application/json"}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         if self.command == "GET":
             self._send_body(bytes(content[start:]), request, fault)

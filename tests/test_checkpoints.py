@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,17 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
-from captioner.checkpoint.find import (
+from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, known_revision
+from captioner.checkpoint.fingerprint import checkpoint_fingerprint
+from captioner.checkpoint.inspect import (
     EMBEDDED_DIRECTORY,
     INDEX,
-    MissingCheckpoint,
-    find_checkpoint,
     inspect,
     is_embedded,
     refuse_code,
 )
-from captioner.errors import CheckpointError
-from captioner.fingerprints import checkpoint_fingerprint
 from captioner.checkpoint.memory import SMALLER, check_fits, memory_bytes
+from captioner.errors import CheckpointError
 from captioner.records import Checkpoint
 from captioner.settings import Settings
 
@@ -341,10 +341,32 @@ def test_an_incomplete_snapshot_is_named_file_by_file(cache: Path) -> None:
     assert [problem.split(":")[0] for problem in missing.problems] == ["tokenizer.json", SHARDS[0]]
 
 
+def test_the_revision_is_known_without_a_look_at_the_weights(cache: Path) -> None:
+    settings = Settings(repo_id="owner/model")
+    assert known_revision(settings) is None
+    directory = write_checkpoint(cached(cache))
+    (directory / SHARDS[0]).unlink()
+    assert known_revision(settings) == COMMIT
+    (directory / "config.json").unlink()
+    assert known_revision(settings) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"../../..", b"\xff\xfe"])
+def test_a_garbled_reference_leads_nowhere(cache: Path, content: bytes) -> None:
+    write_checkpoint(cached(cache))
+    write_checkpoint(cache.parent, shards=("model.safetensors",))  # where the dots lead
+    (cache / "models--owner--model" / "refs" / "main").write_bytes(content)
+    assert known_revision(Settings(repo_id="owner/model")) is None
+    assert isinstance(find_checkpoint(Settings(repo_id="owner/model")), MissingCheckpoint)
+
+
 @pytest.mark.parametrize("repo_id", ["owner/a--b", "owner/model.git"])
-def test_a_name_that_no_repository_can_have_is_one_sentence(cache: Path, repo_id: str) -> None:
+@pytest.mark.parametrize("look", [find_checkpoint, known_revision])
+def test_a_name_that_no_repository_can_have_is_one_sentence(
+    cache: Path, repo_id: str, look: Callable[[Settings], object]
+) -> None:
     with pytest.raises(CheckpointError, match="check --repo-id"):
-        find_checkpoint(Settings(repo_id=repo_id))
+        look(Settings(repo_id=repo_id))
 
 
 # Code
@@ -414,5 +436,5 @@ def test_weights_that_fit_pass() -> None:
 
 
 def test_the_embedded_checkpoint_is_known_by_its_place(whole: Path) -> None:
-    assert is_embedded(Checkpoint(EMBEDDED_DIRECTORY / "flowcharts-3m-8bit", None, None, 1))
-    assert not is_embedded(Checkpoint(whole, None, None, 1))
+    assert is_embedded(Checkpoint(EMBEDDED_DIRECTORY / "flowcharts-3m-8bit", None, COMMIT, 1))
+    assert not is_embedded(Checkpoint(whole, None, COMMIT, 1))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,15 +19,16 @@ import pytest
 from huggingface_hub import close_session, constants, file_download
 from huggingface_hub.utils import _http
 
-from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint
+from captioner.checkpoint.download import download
+from captioner.checkpoint.failures import explain
+from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, model_location
+from captioner.checkpoint.fingerprint import checkpoint_fingerprint
+from captioner.checkpoint.memory import memory_bytes
 from captioner.errors import (
     CheckpointError,
     DownloadError,
     DownloadInterrupted,
 )
-from captioner.fingerprints import checkpoint_fingerprint
-from captioner.checkpoint.download import download, explain
-from captioner.checkpoint.memory import memory_bytes
 from captioner.records import Checkpoint
 from captioner.settings import Settings
 from tests.hub_server import (
@@ -38,6 +40,7 @@ from tests.hub_server import (
     Fault,
     HubServer,
     Meanwhile,
+    Sized,
     Stall,
     Status,
     WrongBytes,
@@ -76,14 +79,21 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     clock = SimpleNamespace(**vars(time) | {"sleep": waits.append})
     monkeypatch.setattr(_http, "time", clock)
     monkeypatch.setattr(file_download, "time", clock)
-    monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
     with PatientHub(folder, REPO_ID) as server:
         server.waits = waits
         server.patch(monkeypatch, tmp_path / "home")
         yield server
         close_session()
+
+
+@contextmanager
+def impatient(seconds: float = 0.2) -> Iterator[None]:
+    """The client waits no longer than this for an answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", seconds)
+        patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", seconds)
+        yield
 
 
 @pytest.fixture(params=["cache", "directory"])
@@ -128,6 +138,7 @@ def test_everything_that_a_checkpoint_needs_is_downloaded(
     assert same(found.directory, folder)
     fingerprint = checkpoint_fingerprint(found.directory)
     assert found.revision == (fingerprint if settings.model else hub.commit)
+    assert found.directory.is_relative_to(model_location(settings))
     assert hub.waits == []
 
 
@@ -155,7 +166,7 @@ def test_the_home_directory_in_model_is_the_users(
 def test_weights_that_do_not_fit_into_memory_are_not_downloaded(
     hub: PatientHub, settings: Settings
 ) -> None:
-    hub.declared_sizes[SHARDS[0]] = memory_bytes() + 1
+    hub.fail(SHARDS[0], Sized(memory_bytes() + 1), method="HEAD")
     with pytest.raises(CheckpointError, match="Try a smaller model"):
         fetch(settings)
     assert not hub.fetched(SHARDS[0])
@@ -164,8 +175,8 @@ def test_weights_that_do_not_fit_into_memory_are_not_downloaded(
 def test_weights_that_are_not_downloaded_need_no_memory(
     hub: PatientHub, settings: Settings
 ) -> None:
-    hub.declared_sizes["onnx/model.safetensors"] = memory_bytes() + 1
-    hub.declared_sizes["consolidated.safetensors"] = memory_bytes() + 1
+    for name in ("onnx/model.safetensors", "consolidated.safetensors"):
+        hub.fail(name, Sized(memory_bytes() + 1), times=None, method="HEAD")
     fetch(settings)
 
 
@@ -187,7 +198,8 @@ def test_a_shard_that_stalls_goes_on_where_it_stopped(
     hub: PatientHub, folder: Path, settings: Settings
 ) -> None:
     hub.fail(SHARDS[1], Stall(seconds=30, after=4 * CHUNK), method="GET")
-    assert same(fetch(settings).directory, folder)
+    with impatient(1):
+        assert same(fetch(settings).directory, folder)
     assert [r.start for r in hub.fetched(SHARDS[1])] == [0, 4 * CHUNK]
 
 
@@ -216,13 +228,25 @@ def test_nothing_unfinished_is_left_behind(hub: PatientHub, settings: Settings) 
     assert not list(home.rglob("*.incomplete"))
 
 
+@pytest.mark.parametrize(
+    ("what", "faults", "times"),
+    [
+        (TREE, [Status(500)], None),
+        (INFO, [Meanwhile(lambda: None), Status(500)], 1),  # the client asks again
+    ],
+)
 def test_what_is_there_is_not_taken_for_all_when_the_list_of_files_does_not_come(
-    hub: PatientHub, folder: Path, settings: Settings
+    hub: PatientHub,
+    folder: Path,
+    settings: Settings,
+    what: str,
+    faults: list[Fault],
+    times: int | None,
 ) -> None:
     shutil.rmtree(fetch(settings).directory / ".cache" / "huggingface" / "trees", True)
     shutil.rmtree(Path(constants.HF_HUB_CACHE) / "models--owner--model" / "trees", True)
     (folder / "added_tokens.json").write_text("{}")  # a new commit
-    hub.fail(TREE, Status(500), times=None)
+    hub.fail(what, *faults, times=times)
     with pytest.raises(DownloadInterrupted, match="broke off"):
         download(REPO_ID, MissingCheckpoint(settings.model, (), ()))
 
@@ -240,9 +264,12 @@ def test_a_model_that_changes_on_the_hub_during_the_download_is_fetched_as_it_is
 # What may pass
 
 
-def starts_again(hub: PatientHub, settings: Settings, folder: Path) -> None:
+def starts_again(hub: PatientHub, settings: Settings, folder: Path, fault: Fault) -> None:
     """The download breaks off, leaves nothing that is taken for whole, and succeeds later."""
-    with pytest.raises(DownloadInterrupted, match=r"broke off \(.+\); start again") as caught:
+    with (
+        impatient() if isinstance(fault, Stall) else nullcontext(),
+        pytest.raises(DownloadInterrupted, match=r"broke off \(.+\); start again") as caught,
+    ):
         fetch(settings)
     assert hub.url not in str(caught.value)
     assert isinstance(find_checkpoint(settings), MissingCheckpoint)
@@ -266,7 +293,7 @@ def test_trouble_that_may_pass_can_be_tried_again(
     hub: PatientHub, folder: Path, what: str, fault: Fault
 ) -> None:
     hub.fail(what, fault, times=None)
-    starts_again(hub, Settings(repo_id=REPO_ID), folder)
+    starts_again(hub, Settings(repo_id=REPO_ID), folder, fault)
     if what == INFO:  # the Hub is down: Prefect's longer and longer delays, and none before them
         assert hub.waits == []
 
@@ -276,7 +303,7 @@ def test_a_shard_that_never_comes_can_be_tried_again(
     hub: PatientHub, folder: Path, settings: Settings, fault: Fault
 ) -> None:
     hub.fail(SHARDS[0], fault, times=None, method="GET")
-    starts_again(hub, settings, folder)
+    starts_again(hub, settings, folder, fault)
     assert sum(hub.waits) <= 5
 
 
@@ -450,20 +477,40 @@ def test_a_name_that_no_repository_can_have_is_one_sentence(
         fetch(Settings(repo_id="owner/a--b", model=tmp_path / "model"))
 
 
+def test_a_repository_without_a_checkpoint_is_one_sentence(
+    hub: PatientHub, folder: Path, settings: Settings
+) -> None:
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in CODE_AND_PICKLES:
+            path.unlink()
+    with pytest.raises(CheckpointError, match="holds no checkpoint: choose another with --repo-id"):
+        fetch(settings)
+
+
 def test_a_download_that_the_disk_cannot_hold_is_not_begun(
     hub: PatientHub, settings: Settings
 ) -> None:
-    hub.declared_sizes["tokenizer.json"] = 1 << 60
+    hub.fail("tokenizer.json", Sized(1 << 60), method="HEAD")
     with pytest.raises(DownloadError, match=r"needs .* GB more .* free: free some, or choose"):
         fetch(settings)
-    assert {r.what for r in hub.requests} == {INFO}
+    assert {r.what for r in hub.requests if r.method == "GET"} == {INFO, TREE}
 
 
 def test_files_that_are_there_need_no_space(hub: PatientHub, settings: Settings) -> None:
     directory = fetch(settings).directory
     (directory / "config.json").unlink()
-    hub.declared_sizes["tokenizer.json"] = 1 << 60
+    hub.fail("tokenizer.json", Sized(1 << 60), times=None, method="HEAD")
     assert fetch(settings).directory == directory
+
+
+def test_files_that_a_new_commit_has_not_changed_need_no_space(
+    hub: PatientHub, folder: Path, settings: Settings
+) -> None:
+    fetch(settings)
+    (folder / "config.json").write_text('{"name": "new"}')
+    hub.fail("tokenizer.json", Sized(1 << 60), times=None, method="HEAD")
+    directory = download(REPO_ID, MissingCheckpoint(settings.model, (), ()))
+    assert (directory / "config.json").read_text() == '{"name": "new"}'
 
 
 @pytest.mark.parametrize("into", ["model", "cache"])
@@ -514,8 +561,8 @@ if sys.argv[1] != "0":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint
-from captioner.errors import CaptionerError
 from captioner.checkpoint.download import download
+from captioner.errors import CaptionerError
 from captioner.settings import Settings
 
 settings = Settings(repo_id="owner/model", model=sys.argv[2] if len(sys.argv) > 2 else None)
@@ -543,6 +590,7 @@ def run_child(
         check=True,
     )
     assert "Traceback" not in done.stderr
+    assert "dry-run" not in done.stderr
     return done.stdout.splitlines()
 
 
@@ -594,8 +642,8 @@ def test_a_disk_that_fills_up_is_one_sentence(hub: PatientHub, tmp_path: Path, i
     prefix = small_disk(disk)
     if prefix is None:
         pytest.skip("no file system can be mounted here; errno is tested above")
-    # as if it had been enough when the download began
-    hub.declared_sizes.update(dict.fromkeys(SHARDS, 1000))
+    for name in SHARDS:  # as if it had been enough when the download began
+        hub.fail(name, Sized(1000), method="HEAD")
     home = disk if into == "cache" else tmp_path / "home"
     arguments = ("0",) if into == "cache" else ("0", str(disk / "model"))
     lines = run_child(hub, home, *arguments, prefix=prefix)

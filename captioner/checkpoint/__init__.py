@@ -1,1 +1,4 @@
-"""Checkpoints: found, looked through, downloaded, and held against the memory of this machine."""
+"""The room of the checkpoint: where it is, whether it is whole, and how it gets here.
+
+Knows nothing of MLX, pictures or Prefect.
+"""

@@ -1,30 +1,34 @@
-"""Downloads a checkpoint from the Hugging Face Hub, and says in a sentence why it cannot.
+"""Downloads a checkpoint from the Hugging Face Hub, and compares it with the Hub's checksums.
 
-The client keeps every finished file, goes on within a file when the connection breaks, and honours
-HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT. What it does not do is done here:
-it compares no checksums, does not refuse what the disk cannot hold, and may wait for ever. It also
-throws an unfinished file away when it gives up.
+The Hub client lists the files, knows which of them are here, fetches the others, goes on within a
+file when the connection breaks, compares checksums, and honours HF_HOME, HF_HUB_CACHE,
+HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT. What it lacks is done here: it does not verify what it
+downloads unless it is asked to, keeps a damaged file, only warns when the disk is too small, and
+may wait for ever. It also throws an unfinished file away when it gives up.
+
+Knows nothing of retries, or of where a progress is shown.
 """
 
-import errno
-import hashlib
 import logging
 import shutil
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from captioner.checkpoint.bars import Received, counting_bar
-from captioner.checkpoint.find import MissingCheckpoint, storage
+from captioner.checkpoint.failures import broken_off, explain, place
+from captioner.checkpoint.find import MissingCheckpoint
+from captioner.checkpoint.inspect import inspect
 from captioner.checkpoint.memory import check_fits
-from captioner.errors import CaptionerError, DownloadError, DownloadInterrupted, first_line
+from captioner.checkpoint.progress import Received, counting_bar, hidden_bar
+from captioner.errors import CaptionerError, CheckpointError, DownloadError, DownloadInterrupted
 from captioner.text import gigabytes, listed, printable
+
+if TYPE_CHECKING:
+    from huggingface_hub import DryRunFileInfo
 
 # Weights, configurations and tokenizers: nothing that could hold code, such as *.py or pickles.
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken"]
 UNWANTED = ["*/*", "consolidated*.safetensors"]
 AT_ONCE = 4  # files; the client's 8 would lose twice as much when a download is broken off
-TRANSIENT_STATUS = {408, 425, 429}
 
 logger = logging.getLogger(__name__)
 
@@ -38,37 +42,24 @@ def download(repo_id: str, missing: MissingCheckpoint, received: Received | None
     Raises:
         DownloadInterrupted: a timeout, a broken connection or the server's own trouble.
         DownloadError: trying again cannot help: no such repository, no access, no space.
-        CheckpointError: the weights would not fit into this machine's memory.
+        CheckpointError: there are no files of a checkpoint, or its weights would not fit into this
+            machine's memory.
     """
-    from huggingface_hub import HfApi, constants, snapshot_download
-
     received = received or Received()
     try:
         _bound_waiting()
-        info = HfApi().model_info(
-            repo_id, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
-        )
-        files = {f.rfilename: f for f in info.siblings or [] if _is_wanted(f.rfilename)}
-        weights = [file.size or 0 for name, file in files.items() if name.endswith(".safetensors")]
-        check_fits(sum(weights), repo_id)
-        for path in missing.damaged:
-            # unless an attempt before this one has replaced it
-            if path.name not in files or not _is_sound(path, files[path.name]):
-                _discard(path, missing.target)
-        received.total = sum(file.size or 0 for file in files.values())
-        needed = _bytes_needed(repo_id, list(files.values()), missing.target)
+        files = _wanted_files(repo_id, missing.target)
+        if _drop_damaged(missing):
+            files = _wanted_files(repo_id, missing.target)
+        if not files:
+            raise CheckpointError(f"{repo_id} holds no checkpoint: choose another with --repo-id.")
+        weights = [file for file in files if file.filename.endswith(".safetensors")]
+        check_fits(_bytes(weights), repo_id)
+        needed = _bytes([file for file in files if file.will_download])
+        received.total = _bytes(files)
         received.present = received.total - needed
         _check_space(repo_id, needed, missing.target)
-        directory = Path(
-            snapshot_download(
-                repo_id,
-                local_dir=missing.target,
-                allow_patterns=WANTED,
-                ignore_patterns=UNWANTED,
-                max_workers=AT_ONCE,
-                tqdm_class=counting_bar(received),
-            )
-        )
+        directory = _fetch(repo_id, missing.target, received)
         _verify(repo_id, directory, files, missing.target)
         return directory
     except CaptionerError:
@@ -77,90 +68,34 @@ def download(repo_id: str, missing: MissingCheckpoint, received: Received | None
         raise explain(error, repo_id, missing.target) from error
 
 
-def explain(error: Exception, repo_id: str, target: Path | None) -> CaptionerError:
-    """The sentence for what the Hub client raised, as an error that says whether to try again."""
-    from huggingface_hub import errors
+def _wanted_files(repo_id: str, target: Path | None) -> "list[DryRunFileInfo]":
+    """The files that a download would bring or find here; raises when the Hub does not answer."""
+    from huggingface_hub import snapshot_download
 
-    where = _place(target)
-    chain = _causes(error)
-    reason = first_line(chain[-1])
-    for cause in chain:
-        if isinstance(cause, errors.GatedRepoError):
-            return DownloadError(
-                f"{repo_id} is gated: accept its terms on https://huggingface.co/{repo_id} "
-                "and set HF_TOKEN to a token of that account."
-            )
-        if isinstance(cause, errors.RepositoryNotFoundError):
-            return DownloadError(
-                f"There is no model {repo_id} on the Hub, or it is private: check --repo-id, "
-                "or set HF_TOKEN to a token that may read it."
-            )
-        if isinstance(cause, errors.HFValidationError):
-            return DownloadError(f"{repo_id} is no name of a model on the Hub: check --repo-id.")
-        if isinstance(cause, errors.OfflineModeIsEnabled):
-            return DownloadError(
-                f"{repo_id} is not complete in {where} and HF_HUB_OFFLINE is set: unset it to "
-                "download the model, or name a directory that holds it with --model."
-            )
-        if isinstance(cause, OSError) and (refusal := _disk_refusal(cause, repo_id, where)):
-            return refusal
-        status = getattr(getattr(cause, "response", None), "status_code", None)
-        if status:  # its own sentence quotes an address, perhaps with a signature in it
-            reason = f"the Hub answered with status {status}"
-        if status and 400 <= status < 500 and status not in TRANSIENT_STATUS:
-            return DownloadError(
-                f"The Hub refused {repo_id} with status {status}: check --repo-id and HF_TOKEN."
-            )
-    return _broken_off(repo_id, reason)
-
-
-def _broken_off(repo_id: str, reason: str) -> DownloadInterrupted:
-    return DownloadInterrupted(
-        f"The download of {repo_id} broke off ({reason}); "
-        "start again to go on: the files that are finished are kept."
+    files: list[DryRunFileInfo] = snapshot_download(
+        repo_id, dry_run=True, tqdm_class=hidden_bar(), **_choice(target)
     )
+    return files
 
 
-def _disk_refusal(error: OSError, repo_id: str, where: str) -> DownloadError | None:
-    """The sentence for an error of the file system; None for one of the network."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DownloadError(
-            f"No space is left in {where} for {repo_id}: free some, or choose another place "
-            "with HF_HOME or --model. The files that are finished are kept."
-        )
-    if error.errno == errno.EFBIG:
-        return DownloadError(
-            f"{where} cannot hold files as large as those of {repo_id}: "
-            "choose another place with HF_HOME or --model."
-        )
-    if error.errno is not None and error.filename is not None:  # a network error names no file
-        return DownloadError(
-            f"{where} cannot be written to ({error.strerror}): check its permissions, or choose "
-            "another place with HF_HOME or --model."
-        )
-    return None
+def _fetch(repo_id: str, target: Path | None, received: Received) -> Path:
+    from huggingface_hub import snapshot_download
+
+    bar = counting_bar(received)
+    return Path(snapshot_download(repo_id, tqdm_class=bar, **_choice(target)))
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    """The error, what caused it, what caused that, and so on."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    return chain
+def _choice(target: Path | None) -> dict[str, Any]:
+    return {
+        "local_dir": target,
+        "allow_patterns": WANTED,
+        "ignore_patterns": UNWANTED,
+        "max_workers": AT_ONCE,
+    }
 
 
-def _is_wanted(name: str) -> bool:
-    """Whether `snapshot_download` fetches the file, by its own rule."""
-    chosen = any(fnmatch(name, pattern) for pattern in WANTED)
-    return chosen and not any(fnmatch(name, pattern) for pattern in UNWANTED)
-
-
-def _place(target: Path | None) -> str:
-    from huggingface_hub import constants
-
-    return printable(str(target or constants.HF_HUB_CACHE))
+def _bytes(files: "list[DryRunFileInfo]") -> int:
+    return sum(file.file_size or 0 for file in files)
 
 
 def _bound_waiting() -> None:
@@ -184,16 +119,14 @@ def _limit(request: Any) -> None:
     }
 
 
-def _bytes_needed(repo_id: str, files: list[Any], target: Path | None) -> int:
-    """How much of the files is still to be downloaded."""
-    if target:
-        present = [target.expanduser() / file.rfilename for file in files]
-    else:
-        blobs = storage(repo_id) / "blobs"
-        present = [blobs / (_checksum(file) or "unknown") for file in files]
-    return sum(
-        file.size or 0 for file, path in zip(files, present, strict=True) if not path.is_file()
-    )
+def _drop_damaged(missing: MissingCheckpoint) -> bool:
+    """Remove what was found damaged, unless an attempt before this one has replaced it."""
+    dropped = False
+    for path in missing.damaged:
+        if path.name in {problem.file for problem in inspect(path.parent) if problem.damaged}:
+            _discard(path, missing.target)
+            dropped = True
+    return dropped
 
 
 def _check_space(repo_id: str, needed: int, target: Path | None) -> None:
@@ -202,27 +135,37 @@ def _check_space(repo_id: str, needed: int, target: Path | None) -> None:
     Raises:
         DownloadError: fewer bytes are free than are needed.
     """
-    directory = target.expanduser() if target else storage(repo_id)
+    from huggingface_hub import constants
+
+    directory = target.expanduser() if target else Path(constants.HF_HUB_CACHE)
     existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     total, _, free = shutil.disk_usage(existing)
     if needed > free and total:  # some file systems tell nothing
         raise DownloadError(
-            f"{repo_id} needs {gigabytes(needed)} more and {_place(target)} has {gigabytes(free)} "
+            f"{repo_id} needs {gigabytes(needed)} more and {place(target)} has {gigabytes(free)} "
             "free: free some, or choose another place with HF_HOME or --model."
         )
 
 
-def _verify(repo_id: str, directory: Path, files: dict[str, Any], target: Path | None) -> None:
-    """Compare every file with the Hub's checksum, which the client does not; drop what differs.
+def _verify(
+    repo_id: str, directory: Path, files: "list[DryRunFileInfo]", target: Path | None
+) -> None:
+    """Let the client compare the files with the Hub's checksums; drop what differs.
 
     Raises:
         DownloadInterrupted: a file is missing, or is not what the Hub has.
     """
+    from huggingface_hub import HfApi
+
     logger.info("Comparing %d files of %s with the Hub's checksums", len(files), repo_id)
-    absent = [name for name in files if not (directory / name).exists()]
-    if absent:  # the client takes what is there for enough when the list of files does not come
-        raise _broken_off(repo_id, f"without {listed(map(printable, absent))}")
-    wrong = [name for name, file in files.items() if not _is_sound(directory / name, file)]
+    found = HfApi().verify_repo_checksums(
+        repo_id, revision=files[0].commit_hash, local_dir=directory
+    )
+    wanted = {file.filename for file in files}  # of all that the repository has
+    absent = [name for name in found.missing_paths if name in wanted]
+    if absent:  # the client takes what is there for enough when the Hub stops answering
+        raise broken_off(repo_id, f"without {listed(map(printable, absent))}")
+    wrong = [differing["path"] for differing in found.mismatches if differing["path"] in wanted]
     for name in wrong:
         _discard(directory / name, target)
     if wrong:
@@ -232,27 +175,12 @@ def _verify(repo_id: str, directory: Path, files: dict[str, Any], target: Path |
         )
 
 
-def _checksum(file: Any) -> str | None:
-    """The SHA-256 of a large file, the hash of git's blob of a small one; the ETag of both."""
-    checksum: str | None = file.lfs.sha256 if file.lfs else file.blob_id
-    return checksum
-
-
-def _is_sound(path: Path, file: Any) -> bool:
-    """Whether the file on disk has the checksum that the Hub gives for it."""
-    expected = _checksum(file)
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        if file.lfs:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == expected
-        content = stream.read()
-    blob = b"blob %d\0%b" % (len(content), content)
-    return expected in (None, hashlib.sha1(blob, usedforsecurity=False).hexdigest())
-
-
 def _discard(path: Path, target: Path | None) -> None:
-    """Remove a file, so that the client fetches it again."""
+    """Remove a file, so that the client fetches it again.
+
+    The client's own `HFCacheInfo.delete_files` cannot: it passes over a repository in which a link
+    is broken. Source of the cache's layout: https://huggingface.co/docs/hub/local-cache
+    """
     if target is None:  # a file of the Hub cache is a link to its blob, which has to go as well
         path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)

@@ -1,29 +1,20 @@
-"""Is a checkpoint on disk, whole, and free of code? Reads headers and JSON, never the weights.
+"""Where the checkpoint of the settings is, and whether it can be loaded from there.
 
-Knows nothing of MLX, and downloads nothing.
+Knows nothing of MLX, and asks nobody: a checkpoint that is here is found without a network. The
+Hub's cache is looked into by the Hub client. What the client does not know is whether a checkpoint
+can be loaded: it takes for complete what has all the files of its list, whatever is in them, and
+everything when it has no list. It also follows a reference that leads out of the cache.
 """
 
-import json
-import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from captioner.checkpoint.fingerprint import checkpoint_fingerprint
+from captioner.checkpoint.inspect import inspect, refuse_code, weight_bytes
 from captioner.errors import CheckpointError
 from captioner.records import Checkpoint
 from captioner.settings import Settings
 from captioner.text import listed, printable
-
-INDEX = "model.safetensors.index.json"
-SHARD_NAME = re.compile(r"[^/\\\0]+\.safetensors")  # a file beside the index, nowhere else
-MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors format itself sets
-NOT_A_HEADER = (  # what reading garbage as a safetensors header raises
-    *(struct.error, ValueError, LookupError, TypeError, AttributeError),
-    *(RecursionError, OverflowError),
-)
-EMBEDDED_DIRECTORY = Path(__file__).resolve().parents[2] / "models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +26,6 @@ class MissingCheckpoint:
     damaged: tuple[Path, ...]  # the files that a download has to replace
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A file that a checkpoint lacks, or that is not what it should be."""
-
-    file: str
-    reason: str
-    damaged: bool = False
-
-    def __str__(self) -> str:
-        return f"{printable(self.file)}: {self.reason}"
-
-
 def find_checkpoint(settings: Settings) -> Checkpoint | MissingCheckpoint:
     """The checkpoint that the settings name, when it is whole; otherwise what is wrong with it.
 
@@ -54,8 +33,9 @@ def find_checkpoint(settings: Settings) -> Checkpoint | MissingCheckpoint:
         CheckpointError: `--model` names a directory that is damaged and was not begun by a
             download of ours, the checkpoint carries code, or it cannot be read.
     """
-    directory = settings.model.expanduser() if settings.model else _snapshot(settings.repo_id)
+    directory = settings.model.expanduser() if settings.model else None
     try:
+        directory = directory or _snapshot(settings.repo_id)
         if directory is None or not directory.exists():
             return MissingCheckpoint(settings.model, (), ())
         return _examine(directory.absolute(), settings)
@@ -73,10 +53,10 @@ def _examine(directory: Path, settings: Settings) -> Checkpoint | MissingCheckpo
     problems = inspect(directory)
     if not problems:
         refuse_code(directory)
+        # a snapshot directory of the Hub cache is named by its commit
+        revision = checkpoint_fingerprint(directory) if settings.model else directory.name
         repo_id = None if settings.model else settings.repo_id
-        return Checkpoint(
-            directory, repo_id, _revision(directory, settings), weight_bytes(directory)
-        )
+        return Checkpoint(directory, repo_id, revision, weight_bytes(directory))
     if settings.model and any(directory.iterdir()) and not _begun_by_a_download(directory):
         raise CheckpointError(
             f"The model in {shown} is not complete "
@@ -90,173 +70,63 @@ def known_revision(settings: Settings) -> str | None:
     """The revision of the checkpoint that the settings name; None when it is not here.
 
     Looks at no more than that takes, so a run that has nothing to do needs no whole checkpoint.
-    """
-    try:
-        directory = settings.model.expanduser() if settings.model else _snapshot(settings.repo_id)
-        if directory is None or not (directory / "config.json").is_file():
-            return None
-        return _revision(directory, settings)
-    except OSError:
-        return None
-
-
-def _revision(directory: Path, settings: Settings) -> str:
-    # a snapshot directory of the Hub cache is named by its commit
-    return checkpoint_fingerprint(directory) if settings.model else directory.name
-
-
-def inspect(directory: Path) -> list[Problem]:
-    """Everything that keeps `mlx_vlm.load` from loading `directory`; empty when it is whole.
-
-    Raises:
-        OSError: a file is there and cannot be read; nobody knows what is in it.
-    """
-    problems: list[Problem] = []
-    configs: dict[str, Any] = {}
-    for name in ("config.json", "tokenizer_config.json"):
-        configs[name] = _json_object(directory, name, problems)
-    groups = {
-        "tokenizer.json": ("tokenizer.json", "tokenizer.model", "vocab.json"),
-        "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
-    }
-    for name, alternatives in groups.items():
-        if not any((directory / alternative).is_file() for alternative in alternatives):
-            problems.append(Problem(name, "missing"))
-    for name in ("tokenizer.json", "preprocessor_config.json", "processor_config.json"):
-        if (directory / name).is_file():
-            _json_object(directory, name, problems)
-    by_vocabulary = not (directory / "tokenizer.json").is_file()
-    if by_vocabulary and _only(directory, "vocab.json", "merges.txt"):
-        problems.append(Problem("merges.txt", "missing"))
-    for shard in _shards(directory, problems):
-        if reason := _shard_problem(directory / shard):
-            problems.append(Problem(shard, reason, damaged=reason != "missing"))
-    return problems
-
-
-def refuse_code(directory: Path) -> None:
-    """Refuse a checkpoint that would run code of its own.
-
-    mlx-vlm imports the file that `model_file` in config.json names; transformers imports what
-    `auto_map` names, from the directory or from another repository (`owner/name--module.Class`).
-
-    Raises:
-        CheckpointError: it names a `model_file`, or an `auto_map` that code can be found for.
-    """
-    has_code = any(directory.glob("*.py"))
-    for path in sorted(directory.glob("*.json")):
-        try:
-            config = json.loads(path.read_bytes())
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(config, dict):
-            continue
-        remote = "--" in json.dumps(config.get("auto_map", {}))
-        if config.get("model_file") or (config.get("auto_map") and (has_code or remote)):
-            raise CheckpointError(
-                f"The model in {printable(str(directory))} carries code of its own "
-                f"({path.name} asks to run it), which is never run here. "
-                "Choose a checkpoint that mlx-vlm supports without code."
-            )
-
-
-def weight_bytes(directory: Path) -> int:
-    """The size in bytes of the weights that loading `directory` reads."""
-    return sum((directory / shard).stat().st_size for shard in _shards(directory, []))
-
-
-def is_embedded(checkpoint: Checkpoint) -> bool:
-    """Whether it is the demonstration model that comes with this project."""
-    return checkpoint.directory.resolve().is_relative_to(EMBEDDED_DIRECTORY)
-
-
-def model_location(settings: Settings) -> Path:
-    """Where the checkpoint is looked for: `--model`, or the repository's place in the Hub cache."""
-    return settings.model or storage(settings.repo_id)
-
-
-def storage(repo_id: str) -> Path:
-    """The repository's place in the Hub cache.
 
     Raises:
         CheckpointError: no repository can have that name.
     """
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.file_download import repo_folder_name
-
     try:
-        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
-    except HFValidationError as error:
-        raise CheckpointError(
-            f"{repo_id} is no name of a model on the Hub: check --repo-id."
-        ) from error
+        if settings.model is None:
+            return _cached_revision(settings.repo_id)
+        directory = settings.model.expanduser()
+        return checkpoint_fingerprint(directory) if (directory / "config.json").is_file() else None
+    except OSError:
+        return None
+
+
+def model_location(settings: Settings) -> Path:
+    """Where the checkpoint is looked for: `--model`, or the repository's place in the Hub cache.
+
+    Source of the latter: https://huggingface.co/docs/hub/local-cache
+    """
+    from huggingface_hub import constants
+
+    folder = "models--" + settings.repo_id.replace("/", "--")
+    return settings.model or Path(constants.HF_HUB_CACHE) / folder
 
 
 def _snapshot(repo_id: str) -> Path | None:
     """The newest snapshot of the repository's main branch in the Hub cache, whole or not."""
-    cached = storage(repo_id)
+    from huggingface_hub import errors, snapshot_download
+
     try:
-        commit = (cached / "refs" / "main").read_bytes().strip().decode("ascii")
-    except (OSError, ValueError):
+        directory = Path(snapshot_download(repo_id, local_files_only=True))
+    except errors.IncompleteSnapshotError as error:
+        directory = Path(error.snapshot_path)
+    except errors.HFValidationError as error:
+        raise _impossible(repo_id) from error
+    except (errors.LocalEntryNotFoundError, UnicodeDecodeError):  # none, or a garbled reference
         return None
-    return cached / "snapshots" / commit if commit.isalnum() else None
+    return directory if directory.parent.name == "snapshots" else None
 
 
-def _only(directory: Path, present: str, absent: str) -> bool:
-    return (directory / present).is_file() and not (directory / absent).is_file()
+def _cached_revision(repo_id: str) -> str | None:
+    """The commit of the main branch that the Hub cache has a configuration of."""
+    # imported in a third of the time that `snapshot_download` takes
+    from huggingface_hub import errors, try_to_load_from_cache
+
+    try:
+        config = try_to_load_from_cache(repo_id, "config.json")
+    except errors.HFValidationError as error:
+        raise _impossible(repo_id) from error
+    except UnicodeDecodeError:
+        return None
+    return Path(config).parent.name if isinstance(config, str) else None
+
+
+def _impossible(repo_id: str) -> CheckpointError:
+    return CheckpointError(f"{repo_id} is no name of a model on the Hub: check --repo-id.")
 
 
 def _begun_by_a_download(directory: Path) -> bool:
+    # where `snapshot_download(local_dir=...)` keeps its notes, by its docstring
     return (directory / ".cache" / "huggingface").is_dir()
-
-
-def _json_object(directory: Path, name: str, problems: list[Problem]) -> dict[str, Any]:
-    try:
-        value = json.loads((directory / name).read_bytes())
-        if isinstance(value, dict):
-            return value
-        problems.append(Problem(name, "not a JSON object", damaged=True))
-    except FileNotFoundError:
-        if not any(problem.file == name for problem in problems):
-            problems.append(Problem(name, "missing"))
-    except (ValueError, RecursionError):
-        problems.append(Problem(name, "not readable as JSON", damaged=True))
-    return {}
-
-
-def _shards(directory: Path, problems: list[Problem]) -> list[str]:
-    """The weight files that the index names; without an index, all that are there."""
-    if (directory / INDEX).is_file():
-        weight_map = _json_object(directory, INDEX, problems).get("weight_map")
-        names = list(weight_map.values()) if isinstance(weight_map, dict) else []
-        if names and all(isinstance(name, str) and SHARD_NAME.fullmatch(name) for name in names):
-            return sorted(set(names))
-        problems.append(Problem(INDEX, "names no weight files", damaged=True))
-        return []
-    names = [path.name for path in directory.glob("*.safetensors")]
-    shards = sorted(name for name in names if not name.endswith("consolidated.safetensors"))
-    if not shards:
-        problems.append(Problem("model.safetensors", "missing"))
-    return shards
-
-
-def _shard_problem(path: Path) -> str | None:
-    """What is wrong with a safetensors file: its header says how long it has to be.
-
-    Source: the format's description, https://huggingface.co/docs/safetensors
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            (header_bytes,) = struct.unpack("<Q", file.read(8))
-            if header_bytes > min(size, MAX_HEADER_BYTES):
-                return "damaged header"
-            header = json.loads(file.read(header_bytes))
-        ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
-    except FileNotFoundError:
-        return "missing"
-    except NOT_A_HEADER:
-        return "damaged header"
-    expected = 8 + header_bytes + max(ends, default=0)
-    return None if size == expected else f"{size:,} bytes where {expected:,} are expected"

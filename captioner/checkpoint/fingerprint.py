@@ -1,6 +1,6 @@
 """What a checkpoint directory holds, in a few bytes, to notice a change.
 
-Knows nothing of what checkpoints are for.
+Knows nothing of what makes a checkpoint whole, or of where it came from.
 """
 
 import hashlib

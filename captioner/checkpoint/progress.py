@@ -1,4 +1,7 @@
-"""The Hub client's progress bars, which also count what they show. Knows nothing of who asks."""
+"""The bytes of a download, and the Hub client's progress bars, which count them.
+
+Knows nothing of who asks, and of what is shown of it elsewhere.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +18,17 @@ class Received:
     present: int = 0  # of those that were there before
     received: int = 0
 
+    @property
+    def done(self) -> int:
+        """How many are here; never more than the total, though what was sent twice counts twice."""
+        return min(self.present + self.received, self.total)
+
     def progress(self) -> Progress:
         """For example 42.1 % and `14.0 GB of 33.3 GB`."""
         if not self.total:
             return Progress(0.0, "asking the Hub for its files")
-        done = min(self.present + self.received, self.total)
-        return Progress.of(done, self.total, f"{gigabytes(done)} of {gigabytes(self.total)}")
+        text = f"{gigabytes(self.done)} of {gigabytes(self.total)}"
+        return Progress.of(self.done, self.total, text)
 
 
 def counting_bar(received: Received) -> Any:
@@ -47,3 +55,14 @@ def counting_bar(received: Received) -> Any:
             return drawn
 
     return CountingBar
+
+
+def hidden_bar() -> Any:
+    """A class for `snapshot_download(tqdm_class=...)` that shows nothing."""
+    from huggingface_hub.utils import tqdm  # type: ignore[attr-defined]
+
+    class HiddenBar(tqdm):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs | {"disable": True})  # type: ignore[no-untyped-call]
+
+    return HiddenBar
