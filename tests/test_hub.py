@@ -593,7 +593,7 @@ def test_a_disk_that_fills_up_is_one_sentence(hub: PatientHub, tmp_path: Path, i
     disk = tmp_path / "disk"
     prefix = small_disk(disk)
     if prefix is None:
-        pytest.skip("no file system can be mounted here; errno is tested above")
+        pytest.skip("needs Linux and its `unshare --mount`, to mount a file system")
     # as if it had been enough when the download began
     hub.declared_sizes.update(dict.fromkeys(SHARDS, 1000))
     home = disk if into == "cache" else tmp_path / "home"
