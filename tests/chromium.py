@@ -7,6 +7,8 @@ nothing of Prefect or of the tests.
 import functools
 import os
 import platform
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,8 +33,10 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing leaves the machine
 )
-APT_GET = "apt-get install --yes --no-install-recommends chromium fonts-dejavu"
-DOES_NOT_START = "installed one that does not start"
+PLAYWRIGHT = f"{shlex.quote(sys.executable)} -m playwright"
+APT_GET = "apt-get install --yes --no-install-recommends"
+OF_NODE = "libatomic1"  # Playwright's Node does not start without it
+OF_DEBIAN = f"chromium fonts-dejavu {OF_NODE}"
 
 
 @functools.cache
@@ -63,62 +67,73 @@ def _works(playwright: Playwright, path: str) -> bool:
         return False
 
 
-def _packaged() -> bool:
-    """Whether apt-get has one: Ubuntu's package is a note about snap."""
-    try:
-        system = platform.freedesktop_os_release()["ID"]
-    except OSError:  # no Linux
-        return False
-    return system != "ubuntu" and shutil.which("apt-get") is not None
-
-
-def _installers() -> Iterator[tuple[str, list[str]]]:
-    """What may install one here, and the command of each."""
-    if os.geteuid() == 0 and _packaged():
-        yield "apt-get", ["sh", "-c", f"apt-get update && {APT_GET}"]
-    # as root on Debian and Ubuntu, also the libraries that the download needs
-    libraries = ["--with-deps"] if os.geteuid() == 0 and shutil.which("apt-get") else []
-    yield "Playwright", [sys.executable, "-m", "playwright", "install", *libraries, "chromium"]
-
-
-def _install(command: list[str]) -> str:
-    """Why there is none after `command`; empty when there is one."""
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    run = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+def _fault() -> str:
+    """Why the browser tests cannot run here; empty when they can."""
+    driver = _run(f"{PLAYWRIGHT} --version")
+    if driver.returncode:
+        return f"Playwright does not start ({_reason(driver)})"
     find_chromium.cache_clear()
-    if find_chromium():
-        return ""
-    errors = [line for line in run.stdout.splitlines() if line.startswith(("E: ", "Error: "))]
-    why = errors[0].partition(": ")[2] if errors else f"status {run.returncode}"
-    return f"failed ({why})" if run.returncode else DOES_NOT_START
+    return "" if find_chromium() else "there is no Chromium that starts and draws letters"
 
 
-def _advice(fault: str) -> str:
-    if _packaged():
-        return f"run `sudo {APT_GET}`"
-    if fault == DOES_NOT_START:
-        return f"run `sudo {sys.executable} -m playwright install-deps chromium`"
+def _has_package() -> bool:
+    """Whether apt-get has a Chromium: Ubuntu's is a note about snap."""
+    return _apt_get() and platform.freedesktop_os_release()["ID"] != "ubuntu"
+
+
+def _apt_get() -> bool:
+    return shutil.which("apt-get") is not None
+
+
+def _installer() -> str:
+    """The command that installs one."""
+    if not (_apt_get() and os.geteuid() == 0):
+        return f"{PLAYWRIGHT} install chromium"
+    if _has_package():
+        return f"apt-get update && {APT_GET} {OF_DEBIAN}"
+    return f"apt-get update && {APT_GET} {OF_NODE} && {PLAYWRIGHT} install --with-deps chromium"
+
+
+def _advice() -> str:
+    if _has_package():
+        return f"run `sudo {APT_GET} {OF_DEBIAN}`"
+    if _apt_get():
+        libraries = f"sudo {APT_GET} {OF_NODE} && sudo {PLAYWRIGHT} install-deps chromium"
+        return f"run `{libraries}`, or install Google Chrome"
     return "install Chrome, Chromium or Edge"
+
+
+def _run(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", command],
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _reason(run: subprocess.CompletedProcess[str]) -> str:
+    """What apt-get, Playwright or the loader of libraries says first of what went wrong."""
+    error = re.search(r"^(?:E|Error): (.+)|(error while loading .+)", run.stdout, re.MULTILINE)
+    return error[1] or error[2] if error else f"status {run.returncode}"
 
 
 def main() -> int:
     """Find one or install one; otherwise say in one sentence why not and what to do."""
-    if find_chromium():
+    fault = _fault()
+    if not fault:
         return 0
-    faults = {}
-    for name, command in _installers():
-        print(f"Installing Chromium for the browser tests, with {name}...", flush=True)
-        fault = _install(command)
+    if os.geteuid() == 0 or not fault.startswith("Playwright"):  # it cannot install, then
+        command = _installer()
+        print(f"Installing Chromium for the browser tests: {command}", flush=True)
+        run = _run(command)
+        fault = _fault()
         if not fault:
             return 0
-        faults[name] = fault
-    said = " and ".join(f"{name} {fault}" for name, fault in faults.items())
-    print(
-        f"The browser tests need Chromium, and {said}: {_advice(fault)}, then try again.",
-        file=sys.stderr,
-    )
+        if run.returncode:
+            fault += f", and none could be installed ({_reason(run)})"
+    print(f"The browser tests cannot run: {fault}; {_advice()}, then try again.", file=sys.stderr)
     return 1
 
 
