@@ -15,9 +15,10 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import CancelledRun, FailedRun
 
 from captioner.errors import CaptionerError
+from flows.recording import FINISHED
 
-COMPLETED = "Finished in state Completed()"
-SKIPPED = "Finished in state Skipped("
+COMPLETED = f"{FINISHED}Completed()"
+SKIPPED = f"{FINISHED}Skipped("
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 SENTENCES = (CaptionerError, CancelledRun, FailedRun)
 

@@ -162,8 +162,9 @@ class OursOrSerious(logging.Filter):
             return True
         if not self._lost_server.filter(record):
             return False
-        interrupted = "aborted by" in record.getMessage()  # said in our own words
-        return record.levelno >= logging.WARNING and record.funcName != FINISHED and not interrupted
+        message = record.getMessage()
+        said = message.startswith(FINISHED) or "aborted by" in message  # in our own words
+        return record.levelno >= logging.WARNING and not said
 
 
 def _debugging() -> bool:
