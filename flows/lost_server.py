@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from prefect import Flow
     from prefect.client.schemas.objects import State
 
-# that complain, for every event, of a server that does not answer
-CONNECTION_LOGGERS = ("prefect.events.clients", "prefect.client", "EventsWorker", "APILogWorker")
+CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
+QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
 PATIENCE_SECONDS = 5.0
 
 
@@ -82,8 +82,8 @@ class SaidOnce(logging.Filter):
         error = record.exc_info[1] if record.exc_info else None
         if is_of_server(error):
             return False  # the run's end says it
-        if record.name not in CONNECTION_LOGGERS or record.levelno < logging.WARNING:
-            return True
+        if record.name != CONNECTION_LOGGER or record.levelno < logging.WARNING:
+            return record.name not in QUEUE_LOGGERS
         if self._said:
             return False
         self._said = True
