@@ -89,9 +89,9 @@ def run_flow(prefect_api: str) -> Callable[[Settings], FlowRun]:
         assert wait_until_recorded(flow_run_id, len(finished.ids))
         query = {"flow_runs": {"id": {"any_": [str(flow_run_id)]}}, "limit": 200}
         with get_client(sync_client=True) as client:
-            runs = client._client.post("/task_runs/filter", json=query).json()
+            runs = client.request("POST", "/task_runs/filter", json=query).json()
             query = {"logs": {"flow_run_id": {"any_": [str(flow_run_id)]}}, "limit": 200}
-            logs = client._client.post("/logs/filter", json=query).json()
+            logs = client.request("POST", "/logs/filter", json=query).json()
         names = {run["name"]: run["state_name"] for run in runs}
         return FlowRun(state, names, [log["message"] for log in logs])
 

@@ -172,12 +172,12 @@ def ended(client: SyncPrefectClient, run: UUID) -> "State[Any]":
 
 def log_of(client: SyncPrefectClient, run: UUID) -> list[str]:
     query = {"logs": {"flow_run_id": {"any_": [str(run)]}}, "limit": 200}
-    return [line["message"] for line in client._client.post("/logs/filter", json=query).json()]
+    return [line["message"] for line in client.request("POST", "/logs/filter", json=query).json()]
 
 
 def task_runs(client: SyncPrefectClient, run: UUID) -> dict[str, str]:
     query = {"flow_runs": {"id": {"any_": [str(run)]}}, "limit": 200}
-    found = client._client.post("/task_runs/filter", json=query).json()
+    found = client.request("POST", "/task_runs/filter", json=query).json()
     return {task["name"]: task["state_name"] for task in found}
 
 
@@ -380,8 +380,13 @@ def test_a_bad_parameter_that_is_let_through_fails_at_once_with_a_sentence(
     client: SyncPrefectClient,
 ) -> None:
     asked = {"parameters": {"decoding": {"max_tokens": 0}}, "enforce_parameter_schema": False}
-    path = f"/deployments/{deployment(client, 'on-demand').id}/create_flow_run"
-    run = FlowRun.model_validate(client._client.post(path, json=asked).json())
+    made = client.request(
+        "POST",
+        "/deployments/{id}/create_flow_run",
+        path_params={"id": deployment(client, "on-demand").id},
+        json=asked,
+    )
+    run = FlowRun.model_validate(made.json())
     state = ended(client, run.id)
     assert state.is_failed()
     assert state.message and "decoding.max_tokens: Input should be greater than" in state.message

@@ -298,7 +298,7 @@ def test_nothing_is_kept_of_finished_pictures_and_the_server_knows_what_came_of_
             "flow_runs": {"id": {"any_": [str(run.state.state_details.flow_run_id)]}},
             "limit": 200,
         }
-        runs = client._client.post("/task_runs/filter", json=query).json()
+        runs = client.request("POST", "/task_runs/filter", json=query).json()
     names = {one["id"]: one["name"] for one in runs}
     came_of = {
         one["name"]: {

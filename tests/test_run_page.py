@@ -109,9 +109,9 @@ def test_a_skipped_picture_has_a_state_of_its_own_and_is_no_error(
     flow_run = {"flow_runs": {"id": {"any_": [str(run.state.state_details.flow_run_id)]}}}
     with get_client(sync_client=True) as client:
         skipped = {"task_runs": {"state": {"name": {"any_": ["Skipped"]}}}}
-        (task_run,) = client._client.post("/task_runs/filter", json=flow_run | skipped).json()
+        (task_run,) = client.request("POST", "/task_runs/filter", json=flow_run | skipped).json()
         logs = {"logs": {"flow_run_id": flow_run["flow_runs"]["id"]}}
-        lines = client._client.post("/logs/filter", json=logs).json()
+        lines = client.request("POST", "/logs/filter", json=logs).json()
     assert task_run["name"] == "validate empty.png"
     assert task_run["state"]["type"] == StateType.CANCELLED  # grey; Completed would be green
     assert task_run["state"]["message"] == "empty file"
