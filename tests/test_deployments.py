@@ -1,7 +1,7 @@
 """Deployments on a real server with a real worker: what `make ui` starts, as a user meets it.
 
-One `python -m flows.hosting.ui` in a copy of the project serves all tests of the module; the last one ends
-it with Ctrl-C.
+One `make ui` in a copy of the project serves all tests of the module; the last one ends it with
+Ctrl-C.
 """
 
 import json
