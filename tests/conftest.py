@@ -37,6 +37,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever uses the server is marked so."""
+    for item in items:
+        if "prefect_api" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
+
+
 @contextmanager
 def mounted(directory: Path, size: str) -> Iterator[None]:
     """A file system of that size in memory; skips the test where none can be mounted."""
@@ -79,6 +86,16 @@ def folders(tmp_path: Path) -> Settings:
     return Settings(
         input_dir=tmp_path / "in", output_dir=tmp_path / "out", model=CHECKPOINT, max_tokens=48
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that costs next to nothing and always says `a blue box`."""
+    from benchmarks.checkpoint import make_checkpoint
+
+    directory = tmp_path_factory.mktemp("tiny") / "checkpoint"
+    make_checkpoint(directory, tiny=True)
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,8 @@ from flows.hosting.ui import descendants
 from tests.browser import Browser
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 
+pytestmark = [pytest.mark.server, pytest.mark.browser]
+
 SOURCES = ("captioner", "flows", "tasks", "prefect.yaml")
 PATIENCE = 200.0  # seconds, for whatever takes a second or ten
 

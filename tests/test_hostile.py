@@ -19,6 +19,8 @@ from tests.bad_checkpoints import CODE, PICKLES, carrying_code, saying
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.hub_server import HubServer
 
+pytestmark = pytest.mark.server
+
 NO_CAPTIONS = {"captions.json", "summary.json", "provenance.jsonl", ".run.lock"}
 NAMES = [
     "-n.png",

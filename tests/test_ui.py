@@ -16,6 +16,8 @@ from tests.browser import Browser
 from tests.conftest import FlowRun, draw_picture
 from tests.test_run_page import artifacts, run_of
 
+pytestmark = pytest.mark.browser
+
 HOSTILE = [
     "<img src=x onerror=\"window.pwned='image'\">",
     "<script>window.pwned='script'</script>",
