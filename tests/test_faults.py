@@ -1,7 +1,9 @@
 """Faults made for real: kills, signals, full and read-only disks, a server that goes away."""
 
 import json
+import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 
 from captioner.provenance import FILE
 from captioner.settings import Settings
+from flows.lost_server import SaidOnce
 from flows.temporary_server import free_port, wait_until_healthy
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.killing import run_until_done
@@ -65,6 +68,37 @@ def test_runs_that_are_killed_lose_nothing_and_repeat_nothing(
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     assert run_until_done(tmp_path, pictures=12, kills=3, seed=1).looks > 0
+
+
+def test_a_run_that_is_killed_leaves_no_server(pictures: Settings, tmp_path: Path) -> None:
+    home = tmp_path / "prefect"
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    with running(pictures, environment | {"PREFECT_HOME": str(home)}) as process:
+        wait_for(pictures.output_dir / "p2.json", process)
+        address = re.search(r"127\.0\.0\.1:(\d+)/api", (home / "temporary-server.log").read_text())
+        assert address
+        port = int(address[1])
+        assert answers(port)
+        process.kill()
+        process.communicate()
+    deadline = time.monotonic() + 20
+    while answers(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_server_that_is_slow_to_take_events_is_not_lost() -> None:
+    waiting = {
+        "name": "EventsWorker",  # as Prefect names it
+        "levelno": logging.WARNING,
+        "msg": "Still processing items: 113 items remaining...",
+    }
+    assert not SaidOnce().filter(logging.makeLogRecord(waiting))
 
 
 def test_a_second_interrupt_ends_the_run_at_once(
