@@ -56,7 +56,7 @@ class Browser:
         self._playwright.stop()
 
     def open(self, path: str, version: str = "v2") -> Page:
-        """The page at `path` of the UI: the new one (v2, the default of 3.8) or the old (v1)."""
+        """The page at `path` of the UI: the new one (v2, the default of 3.9) or the old (v1)."""
         self.page.goto(self.base + ("/v2" if version == "v2" else "") + path)
         return self.page
 

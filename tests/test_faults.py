@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -68,6 +69,28 @@ def test_runs_that_are_killed_lose_nothing_and_repeat_nothing(
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     assert run_until_done(tmp_path, pictures=12, kills=2, seed=1).looks > 0
+
+
+def test_a_run_that_is_killed_leaves_no_server(pictures: Settings, tmp_path: Path) -> None:
+    home = tmp_path / "prefect"
+    environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    with running(pictures, environment | {"PREFECT_HOME": str(home)}) as process:
+        wait_for(pictures.output_dir / "p2.json", process)
+        address = re.search(r"127\.0\.0\.1:(\d+)/api", (home / "temporary-server.log").read_text())
+        assert address
+        port = int(address[1])
+        assert answers(port)
+        process.kill()
+        process.communicate()
+    deadline = time.monotonic() + 20
+    while answers(port):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_a_second_interrupt_ends_the_run_at_once(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 
+import prefect
 import pytest
 from prefect import flow, task
 from prefect.client.schemas.objects import State, StateType
@@ -13,8 +14,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.hosting import log_lines
 from flows.hosting.recorded import send_what_is_queued
 from flows.hosting.server import HOST, free_port
-
-pytestmark = pytest.mark.server
 
 
 class Records(logging.Handler):
@@ -101,3 +100,14 @@ def test_a_server_that_does_not_answer_is_complained_of_by_that_logger(
     complaints = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert log_lines.CONNECTION_LOGGER in {record.name for record in complaints}
     assert set(log_lines.QUEUE_LOGGERS) <= set(logging.root.manager.loggerDict)
+
+
+def test_a_server_that_is_slow_to_take_events_is_not_lost() -> None:
+    for name in log_lines.QUEUE_LOGGERS:
+        waiting = {
+            "name": name,
+            "levelno": logging.WARNING,
+            "pathname": prefect.__file__,
+            "msg": "Still processing items: 113 items remaining...",
+        }
+        assert not log_lines.OursOrSerious().filter(logging.makeLogRecord(waiting))
