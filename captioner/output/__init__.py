@@ -1,0 +1,1 @@
+"""The output folder: the one room that knows what its files are called."""

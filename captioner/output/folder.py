@@ -1,0 +1,133 @@
+"""The output directory of a run: locked, read, saved to and finished through one object.
+
+Nobody else joins a path to it. Knows nothing of Prefect, of MLX, or of how captions are made.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self
+
+from captioner.errors import InputError
+from captioner.output.atomic import (
+    cannot_write,
+    remove_temporary_files,
+    write_json,
+    write_json_list,
+)
+from captioner.output.entries import entry_of, read_entry
+from captioner.output.lock import locked
+from captioner.output.planning import Planner
+from captioner.output.provenance import Provenance
+from captioner.output.summary import summary
+from captioner.records import Caption, Picture, Plan, Recipe, Scan, Skipped
+from captioner.run import Run
+from captioner.settings import Settings
+from captioner.text import printable
+
+PROVENANCE, CAPTIONS, SUMMARY = "provenance.jsonl", "captions.json", "summary.json"
+
+
+class OutputFolder:
+    """One output directory; a `with` keeps other runs out of it.
+
+    A plain class with a lock in it: Prefect passes it from task to task as it is.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._provenance = Provenance(directory / PROVENANCE)
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Make the directory, and hold it.
+
+        Raises:
+            InputError: another run holds it, or it cannot be written to.
+        """
+        self._held.enter_context(locked(self._directory))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def __str__(self) -> str:
+        return printable(str(self._directory))
+
+    def check(self) -> None:
+        """Check that the directory can be written to, or made; makes nothing yet.
+
+        Raises:
+            InputError: it cannot.
+        """
+        there = self._directory.absolute()
+        while not os.path.lexists(there):
+            there = there.parent
+        if not there.is_dir():
+            kind = "a file" if os.path.exists(there) else "a link to nowhere"  # noqa: PTH110 (no errors)
+            raise InputError(
+                f"Output directory {self} cannot be made, since {printable(str(there))} "
+                f"is {kind}; name a directory with --output-dir."
+            )
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(
+                f"Output directory {self} cannot be written to; check its permissions "
+                "or name another with --output-dir."
+            )
+
+    def plan(self, scan: Scan, settings: Settings, recipe: Recipe) -> Plan:
+        """What of the pictures is to be done, by what earlier runs left here.
+
+        Raises:
+            OutputError: the directory can be neither read nor written.
+        """
+        remove_temporary_files(self._directory)
+        self._provenance.mend()
+        return Planner(self._directory, self._provenance, settings, recipe).plan(scan.pictures)
+
+    def save(self, caption: Caption, recipe: Recipe) -> str:
+        """Note what the caption was made from, then write its file; returns the file's name.
+
+        Raises:
+            OutputError: one of the two cannot be written; a file of an earlier run is as it was.
+        """
+        self._provenance.add_caption(caption, recipe)
+        path = self._directory / caption.job.caption_file
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, entry_of(caption))
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        return caption.job.caption_file
+
+    def skip(self, skipped: Skipped) -> None:
+        """Note that a picture cannot be captioned as long as its file is what it is.
+
+        Raises:
+            OutputError: it cannot be noted.
+        """
+        self._provenance.add_skipped(skipped)
+
+    def finish(self, run: Run) -> None:
+        """Write captions.json from the caption files, in scan order, then summary.json, last of
+        all.
+
+        Raises:
+            OutputError: one of them cannot be written.
+        """
+        path = self._directory / CAPTIONS
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            write_json_list(path, self.entries(run.plan.pictures, run.plan))
+            path = self._directory / SUMMARY
+            write_json(path, summary(run))
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def entries(self, pictures: Iterable[Picture], plan: Plan) -> Iterator[dict[str, str]]:
+        """The caption files of `pictures` that are there and are theirs, in their order."""
+        for picture in pictures:
+            entry = read_entry(self._directory / plan.caption_files[picture.key])
+            if entry is not None and entry.get("image") == picture.key:
+                yield entry
