@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from flows.hosting.command_line import CommandLine, parse_command_line
 from captioner.settings import DEFAULTS, GROUPS, Settings
+from flows.hosting.command_line import CommandLine, parse_command_line
 
 ROOT = Path(__file__).resolve().parent.parent
 
