@@ -2,15 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+QUICK := -m "not server and not browser and not model"
 SEED ?= 1
 N ?= 500
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test lint evaluate bench constraints clean
+.PHONY: help run ui test quick chromium lint evaluate bench constraints clean
 
 help: ## Show these targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedded model
 	@$(BIN)/python flows/caption_flow.py --input-dir input --output-dir output \
@@ -20,8 +21,14 @@ run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedd
 ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C
 	@$(BIN)/python -m flows.hosting.ui
 
-test: lint $(VENV)/.test ## Lint, then run the whole test suite, two files at a time
+test: chromium lint ## Lint, then run the whole test suite, two files at a time
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+quick: $(VENV)/.test ## The tests without a server, a browser or a model
+	$(BIN)/python -m pytest $(QUICK)
+
+chromium: $(VENV)/.test
+	@$(BIN)/python -m tests.chromium
 
 lint: $(VENV)/.test ## ruff and mypy --strict
 	$(BIN)/ruff check
@@ -59,5 +66,6 @@ $(VENV)/.pictures: pyproject.toml constraints.txt | $(BIN)/python
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+		echo "Python 3.11 or newer is needed, which $(PYTHON) is not: name one, such as" \
+			"make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

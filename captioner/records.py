@@ -2,13 +2,15 @@
 
 A picture's own, in the order in which they come about: `Picture` (found by the scan), `Job` (what
 the plan has to do with it), `Valid` or `Skipped` (what validation says), `Caption`, or `Failure`.
-Knows nothing of MLX, of Prefect or of files' contents.
+
+What many task runs return is a plain class, not a dataclass: Prefect walks through those, notes
+every field as a result, and draws wrong edges where two share one. Knows nothing of MLX.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from captioner.settings import RECIPE, Settings
 from captioner.text import printable
@@ -47,13 +49,13 @@ class Job:
     reason: str | None = None  # why it is captioned once more; None when it never was
 
 
-@dataclass(frozen=True, slots=True)
 class Valid:
     """A picture that can be decoded."""
 
-    job: Job
-    size: tuple[int, int]  # width and height in pixels, as a viewer shows it
-    stamp: Stamp  # the file as it was validated
+    def __init__(self, job: Job, size: tuple[int, int], stamp: Stamp) -> None:
+        self.job: Final = job
+        self.size: Final = size  # width and height in pixels, as a viewer shows it
+        self.stamp: Final = stamp  # the file as it was validated
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +136,18 @@ class Generation:
         return self.prefill_seconds + self.decode_seconds
 
 
-@dataclass(frozen=True, slots=True)
 class Caption:
     """A caption, ready to be saved."""
 
-    job: Job
-    prompt: str  # the user prompt
-    generation: Generation
-    stamp: Stamp  # the file that it is the caption of
+    def __init__(self, job: Job, prompt: str, generation: Generation, stamp: Stamp) -> None:
+        self.job: Final = job
+        self.prompt: Final = prompt  # the user prompt
+        self.generation: Final = generation
+        self.stamp: Final = stamp  # the file that it is the caption of
 
-    def without_text(self) -> Self:
+    def without_text(self) -> "Caption":
         """The same with an empty text: all captions of a run at once stay small."""
-        return replace(self, generation=replace(self.generation, text=""))
+        return Caption(self.job, self.prompt, replace(self.generation, text=""), self.stamp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +195,14 @@ class Progress:
 
 
 class Scan:
-    """What the scan found. No dataclass: Prefect would walk through all pictures of a folder."""
+    """What the scan found."""
 
     def __init__(self, pictures: Iterable[Picture]) -> None:
         self.pictures = tuple(pictures)  # in natural order
 
 
 class Plan:
-    """What a run has to do, and what it need not do. No dataclass, for the same reason."""
+    """What a run has to do, and what it need not do."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Headless Chromium, the one of the system, looks at Prefect's UI.
+"""Headless Chromium looks at Prefect's UI.
 
     with Browser(prefect_ui) as browser:
         page = browser.open(f"/runs/flow-run/{flow_run_id}")
@@ -9,22 +9,15 @@ Playwright keeps an event loop running in the thread of the `with`, in which Pre
 refuse to run a flow: run flows before or after it, or in another process.
 """
 
-import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from playwright.sync_api import Page, Request, sync_playwright
 
+from tests.chromium import ARGUMENTS, find_chromium
+
 SCREENSHOTS = Path(__file__).parent / "screenshots"  # git-ignored; CI keeps them
-EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = (
-    "--no-sandbox",  # CI runs as root
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing leaves the machine
-)
 TIMEOUT_MS = 30_000
 SIZE = (1280, 900)
 
@@ -38,9 +31,9 @@ class Browser:
         self.errors: list[str] = []  # of scripts in the page
 
     def __enter__(self) -> Self:
-        executable = next(filter(None, map(shutil.which, EXECUTABLES)), None)
+        executable = find_chromium()
         if executable is None:
-            raise RuntimeError("The browser tests need Chromium: apt-get install chromium")
+            raise RuntimeError("The browser tests need Chromium: python -m tests.chromium")
         self._playwright = sync_playwright().start()
         self._chromium = self._playwright.chromium.launch(
             executable_path=executable, args=list(ARGUMENTS)

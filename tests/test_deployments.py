@@ -380,8 +380,13 @@ def test_a_bad_parameter_that_is_let_through_fails_at_once_with_a_sentence(
     client: SyncPrefectClient,
 ) -> None:
     asked = {"parameters": {"decoding": {"max_tokens": 0}}, "enforce_parameter_schema": False}
-    path = f"/deployments/{deployment(client, 'on-demand').id}/create_flow_run"
-    run = FlowRun.model_validate(client.request("POST", path, json=asked).json())
+    made = client.request(
+        "POST",
+        "/deployments/{id}/create_flow_run",
+        path_params={"id": deployment(client, "on-demand").id},
+        json=asked,
+    )
+    run = FlowRun.model_validate(made.json())
     state = ended(client, run.id)
     assert state.is_failed()
     assert state.message and "decoding.max_tokens: Input should be greater than" in state.message

@@ -31,6 +31,7 @@ from captioner.errors import (
 )
 from captioner.records import Checkpoint
 from captioner.settings import Settings
+from tests.conftest import mounted
 from tests.hub_server import (
     GATED,
     INFO,
@@ -577,12 +578,10 @@ print("MISSING" if isinstance(found, MissingCheckpoint) else found.directory)
 """
 
 
-def run_child(
-    hub: PatientHub, home: Path, *arguments: str, prefix: tuple[str, ...] = (), **extra: str
-) -> list[str]:
+def run_child(hub: PatientHub, home: Path, *arguments: str, **extra: str) -> list[str]:
     """The lines that a fresh process prints: the error, if any, and where the checkpoint is."""
     done = subprocess.run(
-        [*prefix, sys.executable, "-c", CHILD, *(arguments or ("0",))],
+        [sys.executable, "-c", CHILD, *(arguments or ("0",))],
         env=os.environ | hub.environment(home) | extra,
         capture_output=True,
         text=True,
@@ -622,31 +621,16 @@ def test_files_that_the_file_system_cannot_hold_are_one_sentence(
     assert lines[1:] == ["MISSING"]
 
 
-def small_disk(directory: Path) -> tuple[str, ...] | None:
-    """What runs a command with a file system of 300 kB mounted at `directory`, seen by it alone."""
-    directory.mkdir()
-    for unshare in (("unshare", "--mount"), ("unshare", "--user", "--map-root-user", "--mount")):
-        mount = f"mount -t tmpfs -o size=300k none '{directory}' && exec \"$@\""
-        prefix = (*unshare, "sh", "-c", mount, "sh")
-        if (
-            shutil.which("unshare")
-            and not subprocess.run((*prefix, "true"), check=False).returncode
-        ):
-            return prefix
-    return None
-
-
 @pytest.mark.parametrize("into", ["cache", "directory"])
 def test_a_disk_that_fills_up_is_one_sentence(hub: PatientHub, tmp_path: Path, into: str) -> None:
     disk = tmp_path / "disk"
-    prefix = small_disk(disk)
-    if prefix is None:
-        pytest.skip("no file system can be mounted here; errno is tested above")
+    disk.mkdir()
     for name in SHARDS:  # as if it had been enough when the download began
         hub.fail(name, Sized(1000), method="HEAD")
     home = disk if into == "cache" else tmp_path / "home"
     arguments = ("0",) if into == "cache" else ("0", str(disk / "model"))
-    lines = run_child(hub, home, *arguments, prefix=prefix)
+    with mounted(disk, "300k"):
+        lines = run_child(hub, home, *arguments)
     assert lines[0].startswith(f"DownloadError No space is left in {disk}")
     assert "free some, or choose another place with HF_HOME or --model" in lines[0]
     assert lines[1:] == ["MISSING"]

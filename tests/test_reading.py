@@ -78,7 +78,9 @@ def test_a_whole_picture_is_valid_with_its_size_as_it_is_shown(tmp_path: Path) -
     exif[0x0112] = 6
     path = tmp_path / "a.jpg"
     Image.new("RGB", (24, 16)).save(path, exif=exif)
-    assert validate(job(path)) == Valid(job(path), (16, 24), stamp_of(path))
+    valid = validate(job(path))
+    assert isinstance(valid, Valid)
+    assert (valid.job, valid.size, valid.stamp) == (job(path), (16, 24), stamp_of(path))
 
 
 def whole() -> bytes:

@@ -274,8 +274,9 @@ def test_the_largest_table_and_page_stay_below_a_megabyte(folders: Settings) -> 
 
 def test_flags_are_shown_in_the_table_and_on_the_page(folders: Settings) -> None:
     run, output = run_of([folders.input_dir / "a.png", folders.input_dir / "b.png"], folders, "so")
-    cut = replace(run.captioned[1].generation, flags=("truncated", "repetitive"))
-    run.captioned[1] = replace(run.captioned[1], generation=cut)
+    flagged = run.captioned.pop()
+    cut = replace(flagged.generation, flags=("truncated", "repetitive"))
+    run.add(Caption(flagged.job, flagged.prompt, cut, flagged.stamp))
     rows, _ = table(run, output)
     assert [(row["state"], row["caption"]) for row in rows] == [
         ("Captioned", ["so"]),

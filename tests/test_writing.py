@@ -20,6 +20,7 @@ from captioner.output.atomic import write_json, write_json_list
 from captioner.output.folder import OutputFolder
 from captioner.records import Caption, Generation, Job, Picture, Recipe, Stamp
 from captioner.settings import DEFAULTS
+from tests.conftest import mounted
 
 
 def caption(text: str, name: str = "diagram10.jpg", file: str = "diagram10.json") -> Caption:
@@ -237,15 +238,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if os.getuid() != 0 or sys.platform != "linux":
-        pytest.skip("mounting needs root on Linux")
-    if subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("mounting is not allowed here")
-    try:
+    with mounted(disk, "64k"):
         yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_a_full_disk_is_one_sentence_and_the_old_file_stays(small_disk: Path) -> None:

@@ -19,11 +19,11 @@ DEBUG_VARIABLE = "CAPTION_DEBUG"
 
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 FINISHED = "Finished in state "  # how the line about a run's end begins
-COMPLETED = "Finished in state Completed()"
-SKIPPED = "Finished in state Skipped("
+COMPLETED = f"{FINISHED}Completed()"
+SKIPPED = f"{FINISHED}Skipped("
 INTERRUPTED = "aborted by"  # said in our own words
-# that complain, for every event, of a server that does not answer
-CONNECTION_LOGGERS = ("prefect.events.clients", "prefect.client", "EventsWorker", "APILogWorker")
+CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
+QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
 
 
 def debugging() -> bool:
@@ -72,7 +72,7 @@ def plain_errors() -> Iterator[None]:
 
 
 class FinishedTaskRuns(logging.Filter):
-    """Notes the id of each task run that Prefect logs as finished, while the block runs."""
+    """Notes the id of each task run that logs anything while the block runs: at least its end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,8 +80,8 @@ class FinishedTaskRuns(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always true: every record is logged as it was."""
-        if str(record.msg).startswith(FINISHED):
-            self.ids.add(str(getattr(record, "task_run_id", "")))
+        if task_run_id := getattr(record, "task_run_id", None):
+            self.ids.add(str(task_run_id))
         return True
 
     def __enter__(self) -> Self:
@@ -132,10 +132,11 @@ class OursOrSerious(logging.Filter):
             return True
         if record.levelno < logging.WARNING or self._is_about_server(record):
             return False
-        if record.name in CONNECTION_LOGGERS:
+        if record.name == CONNECTION_LOGGER:
             return self._say_once(record)
         message = record.getMessage()
-        return not message.startswith(FINISHED) and INTERRUPTED not in message
+        said = message.startswith(FINISHED) or INTERRUPTED in message  # in our own words
+        return not said and record.name not in QUEUE_LOGGERS
 
     def _is_about_server(self, record: logging.LogRecord) -> bool:
         from flows.hosting.lost_server import is_of_server

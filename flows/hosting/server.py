@@ -7,6 +7,7 @@ that started it, however that ends.
 """
 
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -25,8 +26,28 @@ IN_BATCHES = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "64",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # seconds
 }
-# The events that task runs are made from are not kept besides: nine a picture, half of the rest.
-WITHOUT_EVENTS = {"PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false"}
+# A server for one run needs the service that records task runs and no other: nothing waits to be
+# scheduled, triggered or cleaned up. The events that task runs are made from are not kept besides:
+# nine a picture, half of the rest.
+WITHOUT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EVENTS_STREAM_OUT_ENABLED": "false",
+} | {
+    f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false"
+    for service in (
+        "CANCELLATION_CLEANUP",
+        "CLEANUP_RECONCILER",
+        "DB_VACUUM",
+        "EVENT_LOGGER",
+        "EVENT_PERSISTER",
+        "FOREMAN",
+        "LATE_RUNS",
+        "PAUSE_EXPIRATIONS",
+        "REPOSSESSOR",
+        "SCHEDULER",
+        "TRIGGERS",
+    )
+}
 START_SECONDS = 120.0  # an empty PREFECT_HOME takes 20 s on two cores; a busy machine more
 
 
@@ -108,18 +129,10 @@ def free_port() -> int:
 
 
 def _serve(port: int) -> None:
-    import uvicorn
-
+    """`prefect server start`, in this process: a child of it could be left behind."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    uvicorn.run(
-        "prefect.server.api.server:create_app",
-        factory=True,
-        host=HOST,
-        port=port,
-        log_level="error",
-        ws_per_message_deflate=False,  # events need not be compressed to stay on this machine
-        timeout_graceful_shutdown=5,
-    )
+    sys.argv = ["prefect", "server", "start", "--no-ui", "--host", HOST, "--port", str(port)]
+    runpy.run_module("prefect", run_name="__main__")
 
 
 def _end_with_parent() -> None:
@@ -128,11 +141,8 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    # no telemetry, and none of the services that a server for one run has no use for
-    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
-    os.environ["PREFECT__SERVER_EPHEMERAL"] = "1"
-    os.environ["PREFECT__SERVER_FINAL"] = "1"
-    os.environ.pop("PREFECT_LOGGING_CONFIG_PATH", None)
-    for name, value in {**IN_BATCHES, **WITHOUT_EVENTS}.items():
+    os.environ.pop("PREFECT_LOGGING_CONFIG_PATH", None)  # is about the run's log lines
+    os.environ.update(WITHOUT)
+    for name, value in IN_BATCHES.items():
         os.environ.setdefault(name, value)
     _serve(int(sys.argv[1]))
