@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from captioner.pictures.formats import UnreadableImage
 from captioner.pictures.decoding import check_image, fitted, load_image
+from captioner.pictures.formats import UnreadableImage
 from tests.conftest import ROOT
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
@@ -519,7 +519,7 @@ def cmyk_profile() -> bytes:
 def encoded(linear: Pixels) -> Pixels:
     """Linear light, 0 to 1, as sRGB, 0 to 255 (IEC 61966-2-1)."""
     curve = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(curve * 255)
+    return np.asarray(np.rint(curve * 255))
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -952,7 +952,7 @@ for name in sys.argv[1:]:
 print(peak_kilobytes() - before)
 print(time.process_time() - began)
 """
-    arguments = [sys.executable, "-W", "error", "-c", script, *(tmp_path / n for n in bombs)]
+    arguments = [sys.executable, "-W", "error", "-c", script, *(str(tmp_path / n) for n in bombs)]
     run = subprocess.run(
         arguments, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
@@ -974,7 +974,7 @@ before = peak_kilobytes()
 {script}
 print(peak_kilobytes() - before)
 """
-    command = [sys.executable, "-W", "error", "-c", measured, *arguments]
+    command = [sys.executable, "-W", "error", "-c", measured, *map(str, arguments)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert run.stderr == ""
     return float(run.stdout)

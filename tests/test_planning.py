@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from captioner.checkpoint.find import find_checkpoint
+from captioner.checkpoint.find import find_checkpoint, known_revision
+from captioner.checkpoint.fingerprint import checkpoint_fingerprint
 from captioner.errors import InputError
-from captioner.fingerprints import checkpoint_fingerprint, stamp_of
+from captioner.output.folder import PROVENANCE, OutputFolder
 from captioner.output.lock import locked
-from captioner.output.planning import plan_work
-from captioner.output.provenance import FILE, mend, read_provenance, record_caption, record_skipped
-from captioner.records import Caption, Checkpoint, Generation, Plan, Skipped
-from captioner.results import save_caption_file
+from captioner.output.provenance import PROGRAM, Provenance
 from captioner.pictures.scan import scan
-from captioner.settings import Settings
+from captioner.pictures.stamps import stamp_of
+from captioner.records import Caption, Checkpoint, Generation, Plan, Recipe, Skipped
+from captioner.settings import RECIPE, Settings
 from tests.conftest import CHECKPOINT, ROOT
 
 
@@ -36,25 +36,42 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def planned(settings: Settings) -> Plan:
-    return plan_work(scan(settings.input_dir), settings)
+    recipe = Recipe.of(settings, known_revision(settings))
+    with OutputFolder(settings.output_dir) as output:
+        return output.plan(scan(settings.input_dir), settings, recipe)
 
 
-def todo(settings: Settings) -> dict[str, str]:
+def todo(settings: Settings) -> dict[str, str | None]:
     """The pictures that are to be captioned, and why again."""
-    return {picture.name: picture.again for picture in planned(settings).todo}
+    return {job.picture.key: job.reason for job in planned(settings).todo}
 
 
 def caption_all(settings: Settings, flags: tuple[str, ...] = (), text: str = "A picture.") -> None:
     """What a run does with everything that is to be done, but for the captioning."""
     checkpoint = find_checkpoint(settings)
     assert isinstance(checkpoint, Checkpoint)
+    recipe = Recipe.of(settings, checkpoint.revision)
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
     figures |= {"text": text, "finish_reason": "stop", "flags": flags}
-    for picture in planned(settings).todo:
-        generation = Generation(**figures)
-        caption = Caption(picture, settings.user_prompt, generation, stamp_of(picture.path))
-        record_caption(caption, settings, checkpoint, settings.output_dir)
-        save_caption_file(caption, settings.output_dir)
+    for job in planned(settings).todo:
+        caption = Caption(
+            job, settings.user_prompt, Generation(**figures), stamp_of(job.picture.path)
+        )
+        OutputFolder(settings.output_dir).save(caption, recipe)
+
+
+def provenance(settings: Settings) -> Path:
+    return settings.output_dir / PROVENANCE
+
+
+def lines(settings: Settings) -> list[dict[str, Any]]:
+    """What the provenance says, line by line."""
+    return [json.loads(line) for line in provenance(settings).read_bytes().splitlines()]
+
+
+def append(settings: Settings, line: dict[str, Any]) -> None:
+    with provenance(settings).open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def changed(settings: Settings, **values: Any) -> Settings:
@@ -67,12 +84,12 @@ def edit(settings: Settings, file: str, **values: str) -> None:
 
 
 def test_at_first_everything_is_new_and_afterwards_nothing_is(settings: Settings) -> None:
-    assert todo(settings) == {"a.png": "", "b.jpg": "", "c.png": ""}
-    assert [(p.number, p.total) for p in planned(settings).todo] == [(1, 3), (2, 3), (3, 3)]
+    assert todo(settings) == {"a.png": None, "b.jpg": None, "c.png": None}
+    assert [(j.number, j.total) for j in planned(settings).todo] == [(1, 3), (2, 3), (3, 3)]
     caption_all(settings)
     plan = planned(settings)
-    assert (plan.todo, plan.up_to_date) == ([], ["a.png", "b.jpg", "c.png"])
-    assert plan.gone == plan.skipped == plan.edited == plan.left == []
+    assert (plan.todo, plan.up_to_date) == ((), ("a.png", "b.jpg", "c.png"))
+    assert not (plan.gone or plan.skipped or plan.edited or plan.left)
 
 
 def touch(settings: Settings) -> Settings:
@@ -129,14 +146,44 @@ def test_why_a_picture_is_captioned_again(
     assert todo(change(settings)) == expected
 
 
+# for each setting that a caption depends on, another value than the default
+OTHERS = {
+    "user_prompt": "What?",
+    "system_prompt": "Be brief.",
+    "max_tokens": 9,
+    "temperature": 0.5,
+    "seed": 4,
+    "max_pixels": 1000,
+    "background": "black",
+}
+
+
+@pytest.mark.parametrize("name", RECIPE)
+def test_a_setting_of_the_recipe_makes_a_caption_stale_and_is_named(
+    settings: Settings, name: str
+) -> None:
+    caption_all(settings)
+    other = changed(settings, **{name: OTHERS[name]})
+    assert set(todo(other).values()) == {f"{RECIPE[name]} changed"}
+    caption_all(other)
+    assert todo(other) == {}
+    assert set(todo(settings).values()) == {f"{RECIPE[name]} changed"}
+
+
+def test_all_that_changed_is_named(settings: Settings) -> None:
+    caption_all(settings)
+    assert set(todo(changed(settings, **OTHERS)).values()) == {
+        "user prompt, system prompt, token limit, temperature, seed, pixel cap, background changed"
+    }
+
+
 def test_a_touched_file_is_read_only_once(settings: Settings) -> None:
     caption_all(settings)
     touch(settings)
     planned(settings)
-    lines = (settings.output_dir / FILE).read_bytes().splitlines()
-    assert json.loads(lines[-1])["result"] == "touched"
+    assert [line["result"] for line in lines(settings)] == [*["captioned"] * 3, "touched"]
     planned(settings)
-    assert len((settings.output_dir / FILE).read_bytes().splitlines()) == len(lines) == 4
+    assert len(lines(settings)) == 4
 
 
 def test_another_checkpoint_in_the_same_place_is_noticed(
@@ -182,20 +229,20 @@ def test_an_edited_caption_is_done_whatever_else_changes(settings: Settings) -> 
     edit(settings, "b.json", caption="What a person sees.")
     same_size(settings)
     plan = planned(changed(settings, user_prompt="What?"))
-    assert [picture.name for picture in plan.todo] == ["a.png", "c.png"]
-    assert plan.edited == plan.up_to_date == ["b.jpg"]
+    assert [job.picture.key for job in plan.todo] == ["a.png", "c.png"]
+    assert plan.edited == plan.up_to_date == ("b.jpg",)
 
 
 def test_another_layout_of_the_file_is_no_edit(settings: Settings) -> None:
     caption_all(settings, text="Größe")
     edit(settings, "b.json")
-    assert planned(settings).edited == []
+    assert planned(settings).edited == ()
 
 
 def test_a_caption_file_that_is_no_json_any_more_is_kept(settings: Settings) -> None:
     caption_all(settings)
     (settings.output_dir / "b.json").write_text('{"image": "b.jpg", oops')
-    assert planned(settings).edited == ["b.jpg"]
+    assert planned(settings).edited == ("b.jpg",)
     assert todo(settings) == {}
 
 
@@ -203,24 +250,26 @@ def test_overwriting_an_edited_caption_makes_it_ours_again(settings: Settings) -
     caption_all(settings)
     edit(settings, "b.json", caption="What a person sees.")
     again = changed(settings, overwrite=True)
-    assert planned(again).edited == ["b.jpg"]
-    assert planned(again).up_to_date == []
+    assert planned(again).edited == ("b.jpg",)
+    assert planned(again).up_to_date == ()
     caption_all(again)
-    assert planned(settings).edited == []
+    assert planned(settings).edited == ()
 
 
 def test_a_caption_that_was_there_before_any_run_is_kept(settings: Settings) -> None:
     entry = {"image": "b.jpg", "prompt": "?", "caption": "Written by hand."}
     (settings.output_dir / "b.json").write_text(json.dumps(entry))
-    assert planned(settings).edited == ["b.jpg"]
+    assert planned(settings).edited == ("b.jpg",)
     assert list(todo(settings)) == ["a.png", "c.png"]
 
 
 def test_a_stranger_s_file_is_never_taken_for_a_caption_file(settings: Settings) -> None:
     (settings.output_dir / "b.json").write_text('{"shapes": []}')
     (settings.output_dir / "C.json").write_text('{"shapes": []}')
-    files = {p.name: p.caption_file for p in planned(changed(settings, overwrite=True)).todo}
-    assert files == {"a.png": "a.json", "b.jpg": "b.jpg.json", "c.png": "c.png.json"}
+    plan = planned(changed(settings, overwrite=True))
+    assert {job.picture.key: job.caption_file for job in plan.todo} == plan.caption_files
+    files = {"a.png": "a.json", "b.jpg": "b.jpg.json", "c.png": "c.png.json"}
+    assert plan.caption_files == files
 
 
 # --- flags, files that cannot be read, files that have gone ---
@@ -232,8 +281,8 @@ def test_only_flagged_captions_are_retried(settings: Settings) -> None:
     caption_all(settings, flags=("truncated",))
     (settings.input_dir / "d.png").write_bytes(b"new")
     plan = planned(changed(settings, retry_flagged=True, max_tokens=2000))
-    assert {p.name: p.again for p in plan.todo} == {"b.jpg": "flagged last time"}
-    assert plan.left == ["a.png", "c.png", "d.png"]
+    assert {j.picture.key: j.reason for j in plan.todo} == {"b.jpg": "flagged last time"}
+    assert plan.left == ("a.png", "c.png", "d.png")
     assert list(todo(settings)) == ["d.png"]
 
 
@@ -242,21 +291,18 @@ def test_a_picture_that_could_not_be_read_is_looked_at_again_when_it_changes(
 ) -> None:
     caption_all(settings)
     longer(settings)
-    (picture,) = planned(settings).todo
-    picture = dataclasses.replace(picture, source=stamp_of(picture.path))
-    record_skipped(Skipped(picture, "empty file"), settings.output_dir)
+    (job,) = planned(settings).todo
+    skipped = Skipped(job.picture, "empty file", stamp_of(job.picture.path))
+    OutputFolder(settings.output_dir).skip(skipped)
 
     plan = planned(settings)
-    assert [(s.picture.name, s.reason) for s in plan.skipped] == [("b.jpg", "empty file")]
-    assert plan.todo == plan.edited == []
+    assert plan.skipped == (skipped,)
+    assert not (plan.todo or plan.edited)
 
     same_size(settings)
     assert todo(settings) == {"b.jpg": "image changed"}
-    text = (settings.output_dir / FILE).read_text()
-    line = json.loads(text.splitlines()[-1]) | {"program": "0.0.1"}
     longer(settings)
-    with (settings.output_dir / FILE).open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    append(settings, lines(settings)[-1] | {"program": "0.0.1"})
     assert todo(settings) == {"b.jpg": "could not be read by an earlier version"}
 
 
@@ -267,7 +313,7 @@ def test_pictures_that_have_gone_are_listed_and_their_files_are_nobody_else_s(
     (settings.input_dir / "b.jpg").rename(settings.input_dir / "b.png")
     plan = planned(settings)
     assert [(gone.image, gone.caption_file) for gone in plan.gone] == [("b.jpg", "b.json")]
-    assert [(p.name, p.caption_file) for p in plan.todo] == [("b.png", "b.png.json")]
+    assert [(j.picture.key, j.caption_file) for j in plan.todo] == [("b.png", "b.png.json")]
 
 
 def test_a_picture_keeps_its_caption_file_when_another_of_its_name_appears(
@@ -276,8 +322,8 @@ def test_a_picture_keeps_its_caption_file_when_another_of_its_name_appears(
     caption_all(settings)
     (settings.input_dir / "b.png").write_bytes(b"new")
     plan = planned(settings)
-    assert [(p.name, p.caption_file) for p in plan.todo] == [("b.png", "b.png.json")]
-    assert plan.up_to_date == ["a.png", "b.jpg", "c.png"]
+    assert [(j.picture.key, j.caption_file) for j in plan.todo] == [("b.png", "b.png.json")]
+    assert plan.up_to_date == ("a.png", "b.jpg", "c.png")
 
 
 # --- the file itself ---
@@ -285,17 +331,17 @@ def test_a_picture_keeps_its_caption_file_when_another_of_its_name_appears(
 
 def test_a_half_written_last_line_is_cut_off(settings: Settings) -> None:
     caption_all(settings)
-    path = settings.output_dir / FILE
+    path = provenance(settings)
     whole = path.read_bytes()
     for cut in (1, 10, 100_000):
         path.write_bytes(whole + (whole.splitlines()[0] * 200)[:cut])
-        mend(settings.output_dir)
+        Provenance(path).mend()
         assert path.read_bytes() == whole
     path.write_bytes(b'{"version": 1, ')
-    mend(settings.output_dir)
+    Provenance(path).mend()
     assert path.read_bytes() == b""
     path.unlink()
-    mend(settings.output_dir)
+    Provenance(path).mend()
     assert not path.exists()
 
 
@@ -317,7 +363,7 @@ def test_lines_that_nobody_understands_do_not_count(
     settings: Settings, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caption_all(settings)
-    with (settings.output_dir / FILE).open("ab") as file:
+    with provenance(settings).open("ab") as file:
         file.write(line + b"\n")
     assert todo(settings) == {}
     assert "1 line(s)" in caplog.text
@@ -326,19 +372,117 @@ def test_lines_that_nobody_understands_do_not_count(
 @pytest.mark.parametrize("file", ["../a.json", "/etc/a.json", "a.txt", ""])
 def test_a_line_cannot_send_a_caption_somewhere_else(settings: Settings, file: str) -> None:
     caption_all(settings)
-    path = settings.output_dir / FILE
+    path = provenance(settings)
     line = json.loads(path.read_bytes().splitlines()[0]) | {"caption_file": file}
     path.write_text(json.dumps(line) + "\n")
-    assert read_provenance(settings.output_dir) == {}
+    assert Provenance(path).read() == {}
 
 
 def test_names_that_are_not_utf_8_and_any_caption_fit_on_a_line(settings: Settings) -> None:
     name = os.fsdecode(b"caf\xe9\n.png")
     (settings.input_dir / name).write_bytes(b"x")
     caption_all(settings, text="\n\u2028\x00 ü \U0001f408")
-    assert len((settings.output_dir / FILE).read_bytes().split(b"\n")) == 5
+    assert len(provenance(settings).read_bytes().split(b"\n")) == 5
     assert todo(settings) == {}
-    assert set(read_provenance(settings.output_dir)) == {"a.png", "b.jpg", "c.png", name}
+    assert set(Provenance(provenance(settings)).read()) == {"a.png", "b.jpg", "c.png", name}
+
+
+# --- what version 0.1.0 wrote ---
+
+
+def line_of_0_1_0(settings: Settings, image: str, result: str, **more: Any) -> dict[str, Any]:
+    stamp = stamp_of(settings.input_dir / image)
+    return {
+        "version": 1,
+        "at": "2026-10-01T00:00:00+00:00",
+        "program": "0.1.0",
+        "result": result,
+        "image": image,
+        "image_bytes": stamp.bytes,
+        "image_mtime_ns": stamp.mtime_ns,
+        "image_sha256": stamp.sha256,
+        **more,
+    }
+
+
+def captioned_by_0_1_0(
+    settings: Settings, image: str, file: str, flags: tuple[str, ...] = (), **recipe: Any
+) -> None:
+    """The caption file of a picture, and its line with exactly the keys that it had."""
+    line = line_of_0_1_0(
+        settings,
+        image,
+        "captioned",
+        caption_file=file,
+        caption="A caption.",
+        flags=flags,
+        finish_reason="stop",
+        attempts=1,
+        width=24,
+        height=16,
+        prompt_tokens=40,
+        image_tokens=12,
+        generated_tokens=5,
+        seconds=0.25,
+        repo_id=None,
+        revision=known_revision(settings),
+        user_prompt="Describe the contents of this image.",
+        system_prompt=None,
+        max_pixels=2_097_152,
+        background="white",
+        max_tokens=512,
+        temperature=0.0,
+        seed=0,
+    )
+    append(settings, line | recipe)
+    entry = {"image": image, "prompt": (line | recipe)["user_prompt"], "caption": "A caption."}
+    (settings.output_dir / file).write_text(json.dumps(entry))
+
+
+def test_captions_of_0_1_0_are_up_to_date(settings: Settings) -> None:
+    captioned_by_0_1_0(settings, "a.png", "a.json")
+    captioned_by_0_1_0(settings, "b.jpg", "other.json", flags=("truncated",))
+    captioned_by_0_1_0(settings, "c.png", "c.json", seed=3, system_prompt="Be brief.")
+    touch(settings)
+    append(settings, line_of_0_1_0(settings, "b.jpg", "touched"))
+    plan = planned(settings)
+    assert plan.up_to_date == ("a.png", "b.jpg")
+    assert {j.picture.key: j.reason for j in plan.todo} == {"c.png": "system prompt, seed changed"}
+    assert not (plan.edited or plan.skipped or plan.gone)
+    assert plan.caption_files == {"a.png": "a.json", "b.jpg": "other.json", "c.png": "c.json"}
+    assert todo(changed(settings, retry_flagged=True)) == {"b.jpg": "flagged last time"}
+    assert todo(changed(settings, seed=3, system_prompt="Be brief.", max_pixels=1)) == {
+        "a.png": "system prompt, seed, pixel cap changed",
+        "b.jpg": "system prompt, seed, pixel cap changed",
+        "c.png": "pixel cap changed",
+    }
+
+
+def test_a_line_has_the_keys_that_it_had_in_0_1_0(settings: Settings) -> None:
+    captioned_by_0_1_0(settings, "a.png", "a.json")
+    caption_all(settings)
+    before, *now = lines(settings)
+    assert [line["image"] for line in now] == ["b.jpg", "c.png"]
+    assert all(line.keys() == before.keys() for line in now)
+    assert {line["program"] for line in now} == {PROGRAM}
+
+
+def test_a_picture_that_0_1_0_could_not_read_is_tried_again(settings: Settings) -> None:
+    assert PROGRAM != "0.1.0", "the installed project is an old one: install it again"
+    append(settings, line_of_0_1_0(settings, "b.jpg", "skipped", reason="not a PNG or JPEG file"))
+    reason = "could not be read by an earlier version"
+    assert todo(settings) == {"a.png": None, "b.jpg": reason, "c.png": None}
+    append(settings, lines(settings)[0] | {"program": PROGRAM})
+    assert [skipped.reason for skipped in planned(settings).skipped] == ["not a PNG or JPEG file"]
+
+
+def test_a_setting_that_a_line_lacks_had_its_default(settings: Settings) -> None:
+    captioned_by_0_1_0(settings, "a.png", "a.json")
+    (line,) = lines(settings)
+    del line["background"], line["seed"]
+    provenance(settings).write_text(json.dumps(line) + "\n")
+    assert planned(settings).up_to_date == ("a.png",)
+    assert todo(changed(settings, background="black"))["a.png"] == "background changed"
 
 
 # --- one run at a time ---

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from captioner.errors import InputError
-from captioner.pictures.scan import (
-    caption_file_names,
-    check_input,
-    check_output,
-    natural_key,
-    scan,
-)
+from captioner.output.folder import OutputFolder
+from captioner.pictures.names import caption_file_names
+from captioner.pictures.scan import check_input, natural_key, scan
+from captioner.records import Picture
+
+
+def check_output(directory: Path) -> None:
+    OutputFolder(directory).check()
 
 
 def touch(directory: Path, *names: str) -> Path:
@@ -28,7 +29,7 @@ def touch(directory: Path, *names: str) -> Path:
 
 
 def scanned(directory: Path) -> list[str]:
-    return [picture.name for picture in scan(directory)]
+    return [picture.key for picture in scan(directory).pictures]
 
 
 # --- which files, in which order ---
@@ -71,16 +72,12 @@ def test_the_order_is_total_and_does_not_depend_on_the_disk() -> None:
         assert sorted(names, key=natural_key) == expected
 
 
-def test_pictures_know_their_path_number_and_total(tmp_path: Path) -> None:
+def test_pictures_know_their_key_and_path(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a.jpg")
-    first, second = scan(tmp_path)
-    assert (first.name, first.path, first.number, first.total) == (
-        "a.jpg",
-        tmp_path / "a.jpg",
-        1,
-        2,
+    assert scan(tmp_path).pictures == (
+        Picture("a.jpg", tmp_path / "a.jpg"),
+        Picture("b.png", tmp_path / "b.png"),
     )
-    assert (second.name, second.caption_file, second.number) == ("b.png", "b.json", 2)
 
 
 def test_suffixes_in_any_case_and_no_others(tmp_path: Path) -> None:
@@ -167,12 +164,13 @@ STRANGE = [
 
 def test_strange_names_are_pictures_like_any_other(tmp_path: Path) -> None:
     touch(tmp_path, *STRANGE)
-    pictures = scan(tmp_path)
-    assert sorted(picture.name for picture in pictures) == sorted(STRANGE)
-    for picture in pictures:
+    pictures = scan(tmp_path).pictures
+    keys = [picture.key for picture in pictures]
+    assert sorted(keys) == sorted(STRANGE)
+    for picture, file in zip(pictures, caption_file_names(keys), strict=True):
         assert picture.path.is_file()
         assert picture.label.isprintable()
-        (tmp_path / picture.caption_file).write_text("")  # the file system takes the name
+        (tmp_path / file).write_text("")  # the file system takes the name
     assert len(list(tmp_path.glob("*.json"))) == len(STRANGE)
 
 
@@ -180,21 +178,20 @@ def test_strange_names_are_pictures_like_any_other(tmp_path: Path) -> None:
 def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     raw = os.fsencode(tmp_path) + b"/caf\xe9 \xff.png"
     os.close(os.open(raw, os.O_CREAT))
-    (picture,) = scan(tmp_path)
-    assert os.fsencode(picture.name) == b"caf\xe9 \xff.png"
+    (picture,) = scan(tmp_path).pictures
+    assert os.fsencode(picture.key) == b"caf\xe9 \xff.png"
     assert picture.path.is_file()
     assert picture.label.isprintable() and picture.label.encode("utf-8")
-    (tmp_path / picture.caption_file).write_text("")
+    (file,) = caption_file_names([picture.key])
+    (tmp_path / file).write_text("")
 
 
 def test_ten_thousand_files(tmp_path: Path) -> None:
     for number in range(10_000):
         os.close(os.open(tmp_path / f"p{number}.png", os.O_CREAT))
-    pictures = scan(tmp_path)
-    assert [picture.name for picture in pictures] == [f"p{n}.png" for n in range(10_000)]
-    assert [picture.number for picture in pictures] == list(range(1, 10_001))
-    assert {picture.total for picture in pictures} == {10_000}
-    assert pictures[-1].caption_file == "p9999.json"
+    keys = scanned(tmp_path)
+    assert keys == [f"p{n}.png" for n in range(10_000)]
+    assert caption_file_names(keys) == [f"p{n}.json" for n in range(10_000)]
 
 
 def test_a_folder_that_has_gone_is_one_sentence(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from pydantic import ValidationError
 
+from captioner.settings import DEFAULTS, GROUPS, RECIPE, InRecipe, NotInRecipe, Settings
 from flows.hosting.command_line import CommandLine, parse_command_line
-from captioner.settings import DEFAULTS, GROUPS, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -278,6 +278,51 @@ def test_the_groups_hold_every_setting_once() -> None:
         schema = group.model_json_schema()
         assert schema["description"].endswith(".")
         assert not schema["additionalProperties"]
+
+
+def marks(kind: type[Settings]) -> dict[str, list[object]]:
+    return {
+        name: [mark for mark in field.metadata if isinstance(mark, (InRecipe, NotInRecipe))]
+        for name, field in kind.model_fields.items()
+    }
+
+
+def test_each_setting_says_once_whether_a_caption_depends_on_it() -> None:
+    """A setting that does not say would leave captions as they are when it changes."""
+    assert {name: found for name, found in marks(Settings).items() if len(found) != 1} == {}
+
+    class Newer(Settings):
+        says_nothing: int = 0
+        says_both: Annotated[int, InRecipe("a"), NotInRecipe("b")] = 0
+
+    wrong = {name for name, found in marks(Newer).items() if len(found) != 1}
+    assert wrong == {"says_nothing", "says_both"}
+
+
+def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
+    assert RECIPE == {
+        "user_prompt": "user prompt",
+        "system_prompt": "system prompt",
+        "max_tokens": "token limit",
+        "temperature": "temperature",
+        "seed": "seed",
+        "max_pixels": "pixel cap",
+        "background": "background",
+    }
+    others = set(Settings.model_fields) - set(RECIPE)
+    assert others == {
+        *("input_dir", "output_dir", "overwrite", "retry_flagged"),
+        *("model", "repo_id", "batch_size"),
+    }
+    for (mark,) in marks(Settings).values():
+        assert isinstance(mark, InRecipe) or (isinstance(mark, NotInRecipe) and mark.why)
+
+
+def test_what_is_about_pictures_is_a_group_of_its_own() -> None:
+    assert list(GROUPS["pictures"].model_fields) == ["max_pixels", "background"]
+    assert list(GROUPS["device"].model_fields) == ["batch_size"]
+    with pytest.raises(ValidationError):
+        GROUPS["device"].model_validate({"max_pixels": 3})
 
 
 def test_settings_go_into_groups_and_come_back() -> None:

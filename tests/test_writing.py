@@ -16,17 +16,22 @@ from typing import Any
 import pytest
 
 from captioner.errors import OutputError
-from captioner.records import Caption, Generation, Picture, Stamp
-from captioner.results import save_caption_file
 from captioner.output.atomic import write_json, write_json_list
+from captioner.output.folder import OutputFolder
+from captioner.records import Caption, Generation, Job, Picture, Recipe, Stamp
+from captioner.settings import DEFAULTS
 from tests.conftest import mounted
 
 
 def caption(text: str, name: str = "diagram10.jpg", file: str = "diagram10.json") -> Caption:
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
-    generation = Generation(**figures | {"text": text, "finish_reason": "stop"})
-    picture = Picture(Path(name), name, file, 1, 1)
-    return Caption(picture, "What is it?", generation, Stamp(0, 0, ""))
+    generation = Generation(**figures | {"text": text, "finish_reason": "stop", "flags": ()})
+    job = Job(Picture(name, Path(name)), file, 1, 1)
+    return Caption(job, "What is it?", generation, Stamp(0, 0, ""))
+
+
+def save(caption: Caption, directory: Path) -> Path:
+    return directory / OutputFolder(directory).save(caption, Recipe.of(DEFAULTS, "1"))
 
 
 def names(directory: Path) -> list[str]:
@@ -37,8 +42,11 @@ def names(directory: Path) -> list[str]:
 
 
 def test_a_caption_file_is_exactly_that_of_the_description(tmp_path: Path) -> None:
-    path = save_caption_file(caption('Größe → "5 m"\n🐈 \\ </script>'), tmp_path / "new" / "out")
-    assert path == tmp_path / "new" / "out" / "diagram10.json"
+    directory = tmp_path / "new" / "out"
+    with OutputFolder(directory) as output:  # it makes the directory
+        name = output.save(caption('Größe → "5 m"\n🐈 \\ </script>'), Recipe.of(DEFAULTS, "1"))
+    assert name == "diagram10.json"
+    path = directory / name
     assert path.read_bytes().decode("utf-8") == (
         "{\n"
         '  "image": "diagram10.jpg",\n'
@@ -46,7 +54,7 @@ def test_a_caption_file_is_exactly_that_of_the_description(tmp_path: Path) -> No
         '  "caption": "Größe → \\"5 m\\"\\n🐈 \\\\ </script>"\n'
         "}\n"
     )
-    assert names(path.parent) == ["diagram10.json"]
+    assert names(directory) == [".run.lock", "diagram10.json", "provenance.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +71,7 @@ def test_a_caption_file_is_exactly_that_of_the_description(tmp_path: Path) -> No
     ],
 )
 def test_any_caption_is_read_back_as_it_was(text: str, tmp_path: Path) -> None:
-    raw = save_caption_file(caption(text), tmp_path).read_bytes()
+    raw = save(caption(text), tmp_path).read_bytes()
     entry = json.loads(raw)
     assert list(entry) == ["image", "prompt", "caption"]
     assert entry["caption"] == text
@@ -72,7 +80,7 @@ def test_any_caption_is_read_back_as_it_was(text: str, tmp_path: Path) -> None:
 
 def test_names_that_are_not_utf_8_are_read_back_as_they_were(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9 \xff\xf0\x9f.png")
-    path = save_caption_file(caption("text", name=name), tmp_path)
+    path = save(caption("text", name=name), tmp_path)
     raw = path.read_bytes()
     raw.decode("utf-8")  # the file itself is UTF-8
     assert os.fsencode(json.loads(raw)["image"]) == b"caf\xe9 \xff\xf0\x9f.png"
@@ -213,11 +221,13 @@ write_json_list(Path(sys.argv[1]), values())
 # --- faults of the disk, made for real ---
 
 
-def refusal(text: str, directory: Path, file: str = "a.json") -> OutputError:
+def refusal(
+    text: str, directory: Path, file: str = "a.json", refused: str = "a.json"
+) -> OutputError:
     with pytest.raises(OutputError) as raised:
-        save_caption_file(caption(text, file=file), directory)
+        save(caption(text, file=file), directory)
     sentence = str(raised.value)
-    assert sentence.startswith(f"{directory}/{file} cannot be written: ")
+    assert sentence.startswith(f"{directory}/{refused} cannot be written: ")
     assert sentence.endswith("The captions saved so far are safe; mend that and run again.")
     assert len(sentence.splitlines()) == 1
     return raised.value
@@ -233,69 +243,91 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_sentence_and_the_old_file_stays(small_disk: Path) -> None:
-    save_caption_file(caption("first", file="a.json"), small_disk)
-    save_caption_file(caption("other", file="b.json"), small_disk)
+    save(caption("first", file="a.json"), small_disk)
+    save(caption("other", file="b.json"), small_disk)
     before = {name: (small_disk / name).read_bytes() for name in names(small_disk)}
-    assert list(before) == ["a.json", "b.json"]
+    assert list(before) == ["a.json", "b.json", "provenance.jsonl"]
 
     for text, file in (("x" * 200_000, "a.json"), ("x" * 200_000, "new.json")):
-        error = refusal(text, small_disk, file)
+        error = refusal(text, small_disk, file, refused="provenance.jsonl")
         assert "No space left on device" in str(error)
+        with pytest.raises(OSError, match="No space left"):
+            write_json(small_disk / file, text)
         assert {name: (small_disk / name).read_bytes() for name in names(small_disk)} == before
     with pytest.raises(OSError, match="No space left"):
         write_json_list(small_disk / "b.json", ("y" * 1000 for _ in range(1000)))
     assert {name: (small_disk / name).read_bytes() for name in names(small_disk)} == before
 
-    save_caption_file(caption("there is room for this", file="a.json"), small_disk)
+    # there is room for its line, and none for the file after it
+    assert "No space left on device" in str(refusal("x" * 35_000, small_disk))
+    line = (small_disk / "provenance.jsonl").read_bytes()
+    assert line.startswith(before.pop("provenance.jsonl")) and line.count(b"\n") == 3
+    (small_disk / "provenance.jsonl").unlink()
+    assert {name: (small_disk / name).read_bytes() for name in names(small_disk)} == before
+
+    save(caption("there is room for this", file="a.json"), small_disk)
     assert b"there is room" in (small_disk / "a.json").read_bytes()
 
 
 def test_a_disk_without_a_single_byte_left(small_disk: Path) -> None:
-    save_caption_file(caption("first", file="a.json"), small_disk)
+    save(caption("first", file="a.json"), small_disk)
     before = (small_disk / "a.json").read_bytes()
     with pytest.raises(OSError, match="No space left"), (small_disk / "filler").open("wb") as file:
         while True:
             file.write(b"\0" * 4096)
             file.flush()
+    with pytest.raises(OSError, match="No space left"):
+        write_json(small_disk / "a.json", "second")
+    # its line is longer than what is left of the page that the first one is on
+    error = refusal("x" * 5000, small_disk, refused="provenance.jsonl")
+    assert "No space left on device" in str(error)
     assert "No space left on device" in str(refusal("second", small_disk))
     assert (small_disk / "a.json").read_bytes() == before
-    assert names(small_disk) == ["a.json", "filler"]
+    assert names(small_disk) == ["a.json", "filler", "provenance.jsonl"]
     (small_disk / "filler").unlink()
-    save_caption_file(caption("second", file="a.json"), small_disk)
-    assert names(small_disk) == ["a.json"]
+    save(caption("second", file="a.json"), small_disk)
+    assert names(small_disk) == ["a.json", "provenance.jsonl"]
 
 
 def test_a_disk_that_became_read_only(small_disk: Path) -> None:
-    save_caption_file(caption("first", file="a.json"), small_disk)
+    save(caption("first", file="a.json"), small_disk)
     before = (small_disk / "a.json").read_bytes()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    assert "Read-only file system" in str(refusal("second", small_disk))
+    error = refusal("second", small_disk, refused="provenance.jsonl")
+    assert "Read-only file system" in str(error)
+    with pytest.raises(OSError, match="Read-only file system"):
+        write_json(small_disk / "a.json", "second")
     assert (small_disk / "a.json").read_bytes() == before
-    assert names(small_disk) == ["a.json"]
+    assert names(small_disk) == ["a.json", "provenance.jsonl"]
 
 
 def test_a_limit_on_file_sizes_is_one_sentence_and_the_old_file_stays(tmp_path: Path) -> None:
     """A quota for those who may not mount: writing fails in the middle all the same."""
-    save_caption_file(caption("first", file="a.json"), tmp_path)
+    save(caption("first", file="a.json"), tmp_path)
     before = (tmp_path / "a.json").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
     try:
-        with pytest.raises(OutputError) as raised:
-            save_caption_file(caption("x" * 100_000, file="a.json"), tmp_path)
+        error = refusal("x" * 100_000, tmp_path, refused="provenance.jsonl")
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            write_json(tmp_path / "a.json", "x" * 100_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert os.strerror(errno.EFBIG) in str(raised.value)
-    assert names(tmp_path) == ["a.json"]
+    assert os.strerror(errno.ENOSPC) in str(error)  # a part of the line was written
+    assert len((tmp_path / "provenance.jsonl").read_bytes().splitlines()) == 1
+    assert names(tmp_path) == ["a.json", "provenance.jsonl"]
     assert (tmp_path / "a.json").read_bytes() == before
 
 
 def test_things_in_the_way_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.json").mkdir()
     assert "Is a directory" in str(refusal("text", tmp_path))
-    assert names(tmp_path) == ["a.json"]
+    assert names(tmp_path) == ["a.json", "provenance.jsonl"]
     (tmp_path / "file").write_bytes(b"")
-    refusal("text", tmp_path / "file")
-    refusal("text", tmp_path / "file" / "out")
-    refusal("text", tmp_path, file="x" * 300)
-    assert names(tmp_path) == ["a.json", "file"]
+    for directory in (tmp_path / "file", tmp_path / "file" / "out", tmp_path / "gone"):
+        refusal("text", directory, refused="provenance.jsonl")
+    refusal("text", tmp_path, file="x" * 300, refused="x" * 300)
+    (tmp_path / "provenance.jsonl").unlink()
+    (tmp_path / "provenance.jsonl").mkdir()
+    refusal("text", tmp_path, file="b.json", refused="provenance.jsonl")
+    assert names(tmp_path) == ["a.json", "file", "provenance.jsonl"]

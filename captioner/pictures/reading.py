@@ -3,6 +3,8 @@
 Knows nothing of models, or of what is done with the pixels.
 """
 
+from pathlib import Path
+
 from PIL import Image
 
 from captioner.pictures.decoding import check_image, load_image, reasons
@@ -13,11 +15,14 @@ from captioner.records import Job, Picture, Skipped, Stamp, Valid
 
 def validate(job: Job) -> Valid | Skipped:
     """Decode the whole picture: its size, and the file that it was; otherwise why it cannot be."""
-    stamp: Stamp | None = None
+    path = job.picture.path
+    stamp = _stamp(path)
     try:
-        with reasons():
-            stamp = stamp_of(job.picture.path)
-        return Valid(job, check_image(job.picture.path), stamp)
+        size = check_image(path)
+        if stamp is None:  # it can be read only since a moment ago
+            with reasons():
+                stamp = stamp_of(path)
+        return Valid(job, size, stamp)
     except UnreadableImage as error:
         return Skipped(job.picture, str(error), stamp)
 
@@ -41,16 +46,23 @@ class Reader:
             UnreadableImage: it cannot be decoded any more, or is being written to.
         """
         for _ in range(2):  # once more when it changed since the validation, or just now
-            if self.stamp is None or not self._is(self.stamp):
-                with reasons():
-                    self.stamp = stamp_of(self._path)
+            if not self._is_current():
+                self.stamp = _stamp(self._path)
             image = load_image(self._path, self._max_pixels, self._background)
-            if self._is(self.stamp):
+            if self._is_current():
                 return image
         raise UnreadableImage("the file is being written to; run again when it is whole")
 
-    def _is(self, stamp: Stamp) -> bool:
+    def _is_current(self) -> bool:
         try:
-            return looks_unchanged(self._path, stamp)
+            return self.stamp is not None and looks_unchanged(self._path, self.stamp)
         except OSError:
             return False
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """None when it cannot be read: the decoding says why, in its own words."""
+    try:
+        return stamp_of(path)
+    except OSError:
+        return None

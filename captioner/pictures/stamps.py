@@ -1,6 +1,8 @@
 """What a file holds, in a few bytes, to notice a change. Knows nothing of pictures."""
 
+import errno
 import hashlib
+import stat
 from pathlib import Path
 
 from captioner.records import Stamp
@@ -12,8 +14,10 @@ def stamp_of(path: Path) -> Stamp:
     Raises:
         OSError: it cannot be read.
     """
+    found = path.stat()  # before it is opened: what replaces it meanwhile does not look like it
+    if not stat.S_ISREG(found.st_mode):  # a FIFO would be waited for
+        raise OSError(errno.EINVAL, "not a regular file")
     with path.open("rb") as file:
-        found = path.stat()
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Stamp(found.st_size, found.st_mtime_ns, digest)
 
