@@ -10,8 +10,7 @@ is the bare device, without Prefect, over the pictures of a directory.
 
 import sys
 import time
-from collections import defaultdict
-from functools import partial
+from collections import defaultdict, deque
 from pathlib import Path
 from statistics import mean, median
 
@@ -114,19 +113,31 @@ def _first_picture(server: ours.Server, folder: Path, output: Path) -> float:
 
 
 def _bare_device(checkpoint: Path, tokens: int, directory: Path) -> None:
+    """As the flow does it: a few pictures stand in line, so that they are prepared meanwhile."""
     from captioner.device.device import Device
-    from captioner.pictures.decoding import load_image
     from captioner.device.rows import Request
+    from captioner.device.work import Work
+    from captioner.pictures.reading import Reader
     from captioner.pictures.scan import scan
+    from captioner.records import Picture
     from captioner.settings import DEFAULTS
 
-    device = Device(checkpoint)
     request = Request(PROMPT, None, tokens, 0.0)
-    for turn, picture in enumerate(scan(directory)):
-        opened = partial(load_image, picture.path, DEFAULTS.max_pixels)
-        device.caption(turn, opened, request, lambda: None)
-        print("Saved", picture.path.name, flush=True)
-    device.stop()
+    in_line: deque[tuple[Picture, Work]] = deque()
+
+    def save_first() -> None:
+        picture, work = in_line.popleft()
+        work.result()
+        print("Saved", picture.label, flush=True)
+
+    with Device(checkpoint) as device:
+        for picture in scan(directory).pictures:
+            reader = Reader(picture, DEFAULTS.max_pixels, DEFAULTS.background)
+            in_line.append((picture, device.begin(reader, request)))
+            if len(in_line) == device.batch_size + device.ahead:
+                save_first()
+        while in_line:
+            save_first()
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ import sys
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.processing import CHUNK_SIZE, MAX_WORKERS
+from flows.processing import CHUNK_SIZE, THREADS
 
 
 @task(task_run_name="first {number}", cache_policy=NO_CACHE)
@@ -30,7 +29,7 @@ def third(number: int) -> int:
     return number
 
 
-@flow(task_runner=ThreadPoolTaskRunner(max_workers=MAX_WORKERS))  # type: ignore[arg-type]
+@flow(task_runner=THREADS)
 def empty_flow(pictures: int) -> None:
     """Three task runs a picture, in chunks of the flow's size."""
     for start in range(0, pictures, CHUNK_SIZE):

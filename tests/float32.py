@@ -1,10 +1,16 @@
-"""The embedded checkpoint with dequantised weights, for comparisons that rounding would blur."""
+"""Checkpoints for what the embedded one cannot show: float32, and captions that never end."""
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.checkpoint import SAID, make_checkpoint
 
 WEIGHTS = "model.safetensors"
+CERTAIN = 50.0  # a logit that no sampling of ours passes by
 
 
 def dequantise(source: Path, target: Path) -> Path:
@@ -16,7 +22,7 @@ def dequantise(source: Path, target: Path) -> Path:
     settings = config.pop("quantization")
     config.pop("quantization_config", None)
     (target / "config.json").write_text(json.dumps(config))
-    weights = mx.load(str(target / WEIGHTS))
+    weights: Any = mx.load(str(target / WEIGHTS))
     whole = {}
     for name, value in weights.items():
         layer = name.removesuffix(".weight")
@@ -37,6 +43,17 @@ def dequantise(source: Path, target: Path) -> Path:
     return target
 
 
+def seeing_small_pictures(source: Path, target: Path) -> Path:
+    """Copy the checkpoint in `source` to `target`, but for enlarging pictures: a prefill then costs
+    next to nothing, and captions are still as different as pictures are."""
+    shutil.copytree(source, target)
+    path = target / "preprocessor_config.json"
+    processor = json.loads(path.read_text())
+    processor["size"]["shortest_edge"] = 1
+    path.write_text(json.dumps(processor))
+    return target
+
+
 def never_ending(source: Path, target: Path) -> Path:
     """Copy the checkpoint in `source` to `target` with an end-of-text token that it never says."""
     shutil.copytree(source, target)
@@ -48,4 +65,31 @@ def never_ending(source: Path, target: Path) -> Path:
             part.update({"eos_token": "<|video_pad|>"} if "eos_token" in part else {})
         path.write_text(json.dumps(config))
     (target / "special_tokens_map.json").write_text('{"eos_token": "<|video_pad|>"}')
+    return target
+
+
+def looping(target: Path, way_out: bool = False) -> Path:
+    """Make the benchmarks' tiny checkpoint in `target`, but for saying `a blue box` for ever.
+
+    With a `way_out` its end is nearly as likely after each `box`, so that it is only greedy
+    captions that never end.
+    """
+    import mlx.core as mx
+
+    make_checkpoint(target, tiny=True)
+    tokenizer = json.loads((target / "tokenizer.json").read_bytes())
+    numbers = tokenizer["model"]["vocab"] | {
+        t["content"]: t["id"] for t in tokenizer["added_tokens"]
+    }
+    said = [numbers[token] for token in SAID]
+    weights: Any = mx.load(str(target / WEIGHTS))
+    states = np.array(weights["language_model.model.embed_tokens.weight"])[said[:-1]]
+    states /= np.sqrt((states**2).mean(axis=1, keepdims=True))  # the last norm
+    logits = np.eye(len(said), len(states), k=-1, dtype=np.float32)  # of the next, after each
+    logits[1, -1], logits[-1, -1] = 1, 0.999 if way_out else 0
+    name = "language_model.lm_head.weight"
+    head = np.zeros(weights[name].shape, np.float32)
+    head[said] = CERTAIN * logits @ np.linalg.pinv(states.T)
+    weights[name] = mx.array(head)
+    mx.save_safetensors(str(target / WEIGHTS), weights, {"format": "mlx"})
     return target

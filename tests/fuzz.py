@@ -18,10 +18,10 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from captioner.pictures.formats import UnreadableImage
-from captioner.pictures.decoding import check_image, load_image
 from captioner.device.model import MlxModel
 from captioner.device.rows import Request
+from captioner.pictures.decoding import check_image, load_image
+from captioner.pictures.formats import UnreadableImage
 from captioner.pictures.scan import scan
 from captioner.settings import DEFAULTS
 from tests.memory import peak_kilobytes
@@ -84,14 +84,14 @@ def fuzz(seed: int, files: int, keep: Path | None) -> dict[str, object]:
                 file, data = mutant(sources, seed, index)
                 (folder / file).write_bytes(data)
                 names.add(file)
-            for picture in [found for found in scan(folder) if found.name in names]:
+            for picture in [found for found in scan(folder).pictures if found.key in names]:
                 faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
                 began = time.process_time()
                 reasons[re.sub(r"\d[\d,]*", "N", end_of(picture.path, model))] += 1
                 faulthandler.cancel_dump_traceback_later()
-                slowest = max(slowest, (time.process_time() - began, picture.name))
+                slowest = max(slowest, (time.process_time() - began, picture.key))
                 largest, peak = (
-                    max(largest, (peak_kilobytes() - peak, picture.name)),
+                    max(largest, (peak_kilobytes() - peak, picture.key)),
                     peak_kilobytes(),
                 )
     return {

@@ -49,7 +49,7 @@ class Oracle:
         self._processor = Qwen2VLImageProcessorPil.from_pretrained(checkpoint)
         self._tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(checkpoint)
         self._network: Any = Qwen3VLMoeForConditionalGeneration(config)
-        self._network.eval()
+        self._network.train(False)
         self._network.generation_config = GenerationConfig.from_pretrained(checkpoint)
         arrays = torch_arrays(load_file(checkpoint / "model.safetensors"))
         self._network.load_state_dict({k: torch.from_numpy(v) for k, v in arrays.items()})

@@ -2,21 +2,21 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from captioner.checkpoint.find import find_checkpoint
 from captioner.device.device import Device
-from captioner.errors import CaptionError, CheckpointError
-from captioner.pictures.decoding import load_image
 from captioner.device.rows import Request
-from captioner.records import Checkpoint, Generation
+from captioner.errors import CaptionError, CheckpointError
+from captioner.pictures.reading import Reader
+from captioner.records import Checkpoint, Generation, Picture
 from captioner.settings import Settings
 from tests.bad_checkpoints import carrying_code, saying_nothing
 from tests.conftest import CHECKPOINT, draw_picture
+
+pytestmark = pytest.mark.model
 
 
 @pytest.fixture
@@ -25,22 +25,13 @@ def sprung(tmp_path: Path) -> Path:
     return tmp_path / "sprung"
 
 
-@contextmanager
-def loaded(directory: Path) -> Iterator[Device]:
-    device = Device(directory)
-    try:
-        yield device
-    finally:
-        device.stop()
-
-
 def captioned(directory: Path, tmp_path: Path) -> Generation:
     """What the product does with `--model`, from the look at the files to the caption."""
     assert isinstance(find_checkpoint(Settings(model=directory)), Checkpoint)
     picture = draw_picture(tmp_path / "a.png")
     request = Request("Describe the contents of this image.", None, 16, 0.0)
-    with loaded(directory) as device:
-        return device.caption(0, lambda: load_image(picture, 0), request, lambda: None)
+    with Device(directory) as device:
+        return device.begin(Reader(Picture("a.png", picture), 0, "white"), request).result()
 
 
 def test_code_and_pickles_beside_the_weights_are_left_alone(tmp_path: Path, sprung: Path) -> None:

@@ -1,29 +1,37 @@
-"""The device: order, batches, sampling, faults, and a clean end, on the real checkpoint."""
+"""The device: order, batches, sampling, further attempts, faults, and a clean end, on real weights.
 
+What a caption says matters with the embedded checkpoint alone; the others say `a blue box`.
+"""
+
+import gc
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from PIL import Image
 
+from benchmarks.checkpoint import make_checkpoint
 from captioner.device.device import Device
-from captioner.errors import CaptionError, CheckpointError, DeviceStopped
-from captioner.pictures.formats import UnreadableImage
-from captioner.pictures.decoding import load_image
+from captioner.device.encoding import Prepared
 from captioner.device.model import is_out_of_memory
 from captioner.device.rows import Request
-from captioner.records import Generation
+from captioner.device.work import Work
+from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped
+from captioner.pictures.formats import UnreadableImage
+from captioner.pictures.reading import Reader
+from captioner.records import Generation, Picture
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
-from tests.float32 import dequantise, never_ending
+from tests.float32 import dequantise, looping, seeing_small_pictures
 
-SIZES = [(192, 128), (300, 300), (128, 400), (640, 200), (90, 90), (256, 144), (500, 480)]
+pytestmark = [pytest.mark.model, pytest.mark.timeout(120)]
+
+SIZES = [(192, 128), (96, 256), (90, 90), (160, 160), (224, 64)]
 # As MLX says it: mlx/backend/metal/allocator.cpp, and ml-explore/mlx#479 for the last one.
 OUT_OF_MEMORY = [
     "[metal::malloc] Attempting to allocate 48736917632 bytes which is greater than the maximum "
@@ -33,98 +41,121 @@ OUT_OF_MEMORY = [
     "[METAL] Command buffer execution failed: Insufficient Memory "
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
 ]
-GREEDY = Request("Describe the contents of this image.", None, 40, 0.0)
+PROMPT = "Describe the contents of this image."
+GREEDY = Request(PROMPT, None, 24, 0.0)
+SHORT = Request(PROMPT, None, 3, 0.0)
+ENDLESS = Request(PROMPT, None, 4_000, 0.0)
+
+Kept = Callable[..., Device]
 
 
-@pytest.fixture(scope="session")
-def float32_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return dequantise(CHECKPOINT, tmp_path_factory.mktemp("checkpoint") / "float32")
+class Read(Reader):
+    """Does something before it reads."""
+
+    def __init__(self, path: Path, before: Callable[[], object] = lambda: None) -> None:
+        super().__init__(Picture(path.name, path), 0, "white")
+        self._before = before
+
+    def read(self) -> Image.Image:
+        self._before()
+        return super().read()
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a checkpoint of each kind."""
+    directory = tmp_path_factory.mktemp("checkpoints")
+    seeing_small_pictures(CHECKPOINT, directory / "8-bit")
+    dequantise(directory / "8-bit", directory / "float32")
+    make_checkpoint(directory / "tiny", tiny=True)
+    looping(directory / "stuck")
+    looping(directory / "stuck-when-greedy", way_out=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def kept(made: Path) -> Iterator[Kept]:
+    """Devices that several tests share."""
+    devices: dict[tuple[object, ...], Device] = {}
+    with ExitStack() as stack:
+
+        def device(checkpoint: str, batch_size: int = 1, encode_ahead: bool = True) -> Device:
+            asked = checkpoint, batch_size, encode_ahead
+            if asked not in devices:
+                new = Device(made / checkpoint, batch_size, encode_ahead=encode_ahead)
+                devices[asked] = stack.enter_context(new)
+            return devices[asked]
+
+        yield device
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
     return [
-        draw_picture(tmp_path / f"{number}.png", f"WORD{number}", size)
+        draw_picture(folder / f"{number}.png", f"WORD{number}", size)
         for number, size in enumerate(SIZES)
     ]
 
 
-@contextmanager
-def device(
-    checkpoint: Path, batch_size: int | Literal["auto"] = 1, encode_ahead: bool = True
-) -> Iterator[Device]:
-    made = Device(checkpoint, batch_size, encode_ahead=encode_ahead)
-    try:
-        yield made
-    finally:
-        made.stop()
+def begin_all(on: Device, pictures: list[Path], *requests: Request) -> list[Work]:
+    """One request for each picture, or one for all."""
+    each = requests if len(requests) > 1 else requests * len(pictures)
+    return [on.begin(Read(path), request) for path, request in zip(pictures, each, strict=True)]
 
 
-def caption_all(on: Device, pictures: list[Path], request: Request = GREEDY) -> list[Generation]:
-    def one(turn: int, path: Path) -> Generation:
-        return on.caption(turn, lambda: load_image(path, 0), request, lambda: None)
-
-    with ThreadPoolExecutor(len(pictures)) as threads:
-        return list(threads.map(one, range(len(pictures)), pictures))
+def caption_all(on: Device, pictures: list[Path], *requests: Request) -> list[Generation]:
+    return [work.result() for work in begin_all(on, pictures, *requests)]
 
 
-def test_batches_of_any_size_give_the_same_captions(
-    float32_checkpoint: Path, pictures: list[Path]
-) -> None:
-    texts: list[list[tuple[str, int, str]]] = []
+def ended_of(works: list[Work]) -> list[BaseException | Generation]:
+    """What became of each."""
+
+    def one(work: Work) -> BaseException | Generation:
+        try:
+            return work.result()
+        except Exception as error:
+            return error
+
+    return [one(work) for work in works]
+
+
+def test_batches_of_any_size_give_the_same_captions(kept: Kept, pictures: list[Path]) -> None:
+    # of different lengths, so that rows leave and join while others go on
+    requests = [Request(PROMPT, None, tokens, 0.0) for tokens in (9, 24, 12, 18, 6)]
+    found: list[list[tuple[str, int, str]]] = []
     for batch_size, encode_ahead in ((1, False), (1, True), (3, True), (3, False), (8, True)):
-        with device(float32_checkpoint, batch_size, encode_ahead) as on:
-            done = caption_all(on, pictures)
-            texts.append([(g.text, g.generated_tokens, g.finish_reason) for g in done])
-    assert texts[1:] == texts[:-1]
-    assert all(text for text, _, _ in texts[0])
+        on = kept("float32", batch_size, encode_ahead)
+        done = caption_all(on, pictures, *requests)
+        found.append([(g.text, g.generated_tokens, g.finish_reason) for g in done])
+    assert found[1:] == found[:-1]
+    assert all(text for text, _, _ in found[0])
 
 
 def test_a_sampled_caption_depends_on_the_seed_and_the_picture_alone(
-    float32_checkpoint: Path, pictures: list[Path]
+    kept: Kept, pictures: list[Path]
 ) -> None:
-    request = Request(GREEDY.user_prompt, None, 40, temperature=1.5, seed=7)
-    other = Request(GREEDY.user_prompt, None, 40, temperature=1.5, seed=8)
-    with device(float32_checkpoint) as on:
-        alone = [g.text for g in caption_all(on, pictures, request)]
-    with device(float32_checkpoint, 4) as on:
-        backwards = [g.text for g in caption_all(on, pictures[::-1], request)]
-    with device(float32_checkpoint, 4) as on:
-        otherwise = [g.text for g in caption_all(on, pictures, other)]
+    request = Request(PROMPT, None, 16, temperature=1.5, seed=7)
+    other = Request(PROMPT, None, 16, temperature=1.5, seed=8)
+    alone = [g.text for g in caption_all(kept("float32"), pictures, request)]
+    backwards = [g.text for g in caption_all(kept("float32", 3), pictures[::-1], request)]
+    otherwise = [g.text for g in caption_all(kept("float32", 3), pictures, other)]
     assert backwards[::-1] == alone
     assert otherwise != alone
 
 
-def test_captions_are_cut_at_max_tokens_and_say_so(pictures: list[Path]) -> None:
-    with device(CHECKPOINT) as on:
-        (cut,) = caption_all(on, pictures[:1], Request(GREEDY.user_prompt, None, 3, 0.0))
-        turn_one = on.caption(1, lambda: load_image(pictures[0], 0), GREEDY, lambda: None)
+def test_captions_are_cut_at_max_tokens_and_say_so(kept: Kept, pictures: list[Path]) -> None:
+    long = Request(PROMPT, None, 64, 0.0)
+    cut, whole = caption_all(kept("8-bit"), pictures[:1] * 2, SHORT, long)
     assert (cut.generated_tokens, cut.finish_reason) == (3, "length")
     assert cut.flags == ("truncated",)
-    assert turn_one.finish_reason == "stop"
-    assert turn_one.text.startswith(cut.text)
-
-
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_caption_that_is_stuck_is_stopped_and_trimmed(
-    tmp_path: Path, pictures: list[Path], batch_size: int
-) -> None:
-    endless = never_ending(CHECKPOINT, tmp_path / "endless")
-    with device(CHECKPOINT) as on:
-        usual = caption_all(on, pictures[:2])
-    with device(endless, batch_size) as on:
-        stuck = caption_all(on, pictures[:2], Request(GREEDY.user_prompt, None, 4_000, 0.0))
-    for ended, looped in zip(usual, stuck, strict=True):
-        assert ended.flags == ()
-        assert (looped.finish_reason, looped.flags) == ("loop", ("repetitive",))
-        assert looped.generated_tokens < 4_000
-        assert looped.text.startswith(ended.text)
-        assert len(looped.text.split()) < looped.generated_tokens / 2
+    assert (whole.finish_reason, whole.flags) == ("stop", ())
+    assert whole.text.startswith(cut.text)
 
 
 def test_the_figures_of_a_caption(pictures: list[Path]) -> None:
-    with device(CHECKPOINT) as on:
-        (done,) = caption_all(on, pictures[:1])
+    with Device(CHECKPOINT) as on:
+        (done,) = caption_all(on, pictures[:1], GREEDY)
         figures = on.figures()
     assert done.width % 32 == done.height % 32 == 0
     assert done.image_tokens == done.width * done.height // 32**2
@@ -134,54 +165,208 @@ def test_the_figures_of_a_caption(pictures: list[Path]) -> None:
     assert figures.peak_memory_bytes > 1_000_000
 
 
-def test_a_picture_that_cannot_be_opened_fails_alone(pictures: list[Path]) -> None:
-    def refuse() -> Image.Image:
-        raise UnreadableImage("gone")
+# --- the order of `begin` ---
 
-    with device(CHECKPOINT) as on, ThreadPoolExecutor(2) as threads:
-        bad = threads.submit(on.caption, 0, refuse, GREEDY, lambda: None)
-        good = threads.submit(
-            on.caption, 1, lambda: load_image(pictures[0], 0), GREEDY, lambda: None
-        )
-        with pytest.raises(UnreadableImage, match="gone"):
-            bad.result()
-        assert good.result().text
+
+def test_pictures_are_taken_in_order_and_the_next_is_ready(pictures: list[Path]) -> None:
+    read: list[int] = []
+    started: list[int] = []
+    with Device(CHECKPOINT) as on:
+        works = []
+        for number, path in enumerate(pictures):
+            works.append(on.begin(Read(path, partial(read.append, number)), GREEDY))
+            works[-1].when_begun(partial(started.append, number))
+        assert not any(work.begun for work in works[1:])  # `begin` waits for nothing
+        done = [work.result() for work in works]
+        figures = on.figures()
+    assert read == started == list(range(len(pictures)))
+    assert all(generation.text for generation in done)
+    assert figures.busy_fraction is not None
+    assert figures.busy_fraction > 0.9
+
+
+def test_pictures_begun_by_several_threads_all_get_their_captions(
+    kept: Kept, pictures: list[Path]
+) -> None:
+    works: list[Work] = []
+    threads = [
+        threading.Thread(target=lambda: works.extend(begin_all(kept("tiny", 3), pictures, GREEDY)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [work.result().text for work in works] == ["a blue box"] * 4 * len(pictures)
+
+
+@pytest.mark.parametrize("encode_ahead", [True, False])
+def test_no_more_than_a_few_pictures_are_read_ahead(
+    kept: Kept, pictures: list[Path], encode_ahead: bool
+) -> None:
+    on = kept("8-bit", 1, encode_ahead)
+    read: list[int] = []
+    ahead: list[int] = []
+
+    def note(number: int) -> None:
+        ahead.append(len(read) - number)
+
+    works = []
+    for number in range(9):
+        # the first ones take so long that all could be read meanwhile
+        request = Request(PROMPT, None, 24 if number < 2 else 1, 0.0)
+        work = on.begin(Read(pictures[2], partial(read.append, number)), request)
+        work.when_begun(partial(note, number))
+        works.append(work)
+    assert all(work.result() for work in works)
+    assert read == list(range(9))
+    # itself, two encoded, one in the queue, one that waits for its place there
+    assert max(ahead) <= 5
+    assert Device.ahead == 4
+
+
+def test_a_picture_that_cannot_be_read_fails_alone_and_in_its_turn(
+    kept: Kept, pictures: list[Path], tmp_path: Path
+) -> None:
+    read: list[int] = []
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    paths = [pictures[0], tmp_path / "bad.png", pictures[1], tmp_path / "gone.png", pictures[2]]
+    works = [
+        kept("tiny").begin(Read(path, partial(read.append, number)), GREEDY)
+        for number, path in enumerate(paths)
+    ]
+    for work in works[1], works[3]:
+        with pytest.raises(UnreadableImage):
+            work.result()
+        assert work.begun
+        assert list(work.attempts()) == []
+    with pytest.raises(CaptionError, match="not been read"):
+        works[3].stamp  # noqa: B018
+    assert [works[n].result().text for n in (0, 2, 4)] == ["a blue box"] * 3
+    assert read == [0, 1, 2, 3, 4]
+
+
+class Panic(BaseException):
+    """As Rust's in Python: no Exception."""
+
+
+def test_a_panic_while_a_picture_is_prepared_is_a_failure_of_that_picture(
+    kept: Kept, pictures: list[Path]
+) -> None:
+    def panic() -> None:
+        raise Panic("index out of bounds")
+
+    bad = kept("tiny").begin(Read(pictures[0], panic), GREEDY)
+    good = kept("tiny").begin(Read(pictures[0]), GREEDY)
+    with pytest.raises(CaptionError, match="index out of bounds"):
+        bad.result()
+    assert good.result().text
+
+
+def test_nothing_of_the_pixels_outlives_the_caption(kept: Kept, pictures: list[Path]) -> None:
+    """A work may be held by a task run that ended; a full-HD picture is prepared as 50 MB."""
+    works = begin_all(kept("tiny"), pictures, GREEDY)
+    assert all(work.result() for work in works)
+    deadline = time.monotonic() + 20
+    while held := [each for each in gc.get_objects() if type(each) is Prepared]:
+        assert time.monotonic() < deadline
+        del held
+        time.sleep(0.05)
+
+
+# --- captions that are stuck ---
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_row_that_mlx_cannot_do_fails_alone(pictures: list[Path], batch_size: int) -> None:
+def test_a_caption_that_is_stuck_is_tried_again_then_stopped_and_trimmed(
+    kept: Kept, pictures: list[Path], batch_size: int
+) -> None:
+    works = begin_all(kept("stuck", batch_size), pictures[:2], ENDLESS)
+    assert [list(work.attempts()) for work in works] == [[1, 2, 3]] * 2
+    for work in works:
+        done = work.result()
+        assert (done.finish_reason, done.flags) == ("loop", ("repetitive",))
+        assert done.attempts == 3
+        assert done.generated_tokens < 4_000
+        assert done.text == "a blue box"
+        assert list(work.attempts()) == []  # whoever asks once more is not left waiting
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_further_attempt_is_a_caption_of_its_own_temperature_and_seed(
+    kept: Kept, pictures: list[Path], batch_size: int
+) -> None:
+    on = kept("stuck-when-greedy", batch_size)
+    requests = [Request(PROMPT, None, 4_000, 0.0, seed) for seed in range(5)]
+    works = begin_all(on, pictures, *requests)
+    texts = [work.result().text for work in works]
+    assert [list(work.attempts()) for work in works] == [[1, 2]] * 5
+    assert [work.result().attempts for work in works] == [2] * 5
+    sampled = [Request(PROMPT, None, 4_000, 0.4, seed + 1) for seed in range(5)]
+    assert [g.text for g in caption_all(on, pictures, *sampled)] == texts
+    assert len(set(texts)) > 1
+
+
+def test_a_stuck_caption_is_tried_again_before_those_behind_it(
+    kept: Kept, pictures: list[Path]
+) -> None:
+    order: list[str] = []
+    works = begin_all(kept("stuck-when-greedy"), pictures[:3], ENDLESS)
+    for number, work in enumerate(works):
+        work.when_begun(partial(order.append, f"{number} begins"))
+        work.when_ended(partial(lambda end, _: order.append(end), f"{number} ends"))
+    assert [work.result().attempts for work in works] == [2, 2, 2]
+    assert order == [f"{n} {what}" for n in range(3) for what in ("begins", "ends")]
+
+
+# --- faults ---
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_row_that_mlx_cannot_do_fails_alone(
+    kept: Kept, pictures: list[Path], batch_size: int
+) -> None:
     # a place for a video in the prompt, and no video: the features do not fit the tokens
-    impossible = Request("<|video_pad|>", None, 40, 0.0)
-
-    with device(CHECKPOINT, batch_size) as on, ThreadPoolExecutor(4) as threads:
-
-        def one(turn: int) -> Generation:
-            request = impossible if turn == 1 else GREEDY
-            return on.caption(turn, lambda: load_image(pictures[turn], 0), request, lambda: None)
-
-        done = [threads.submit(one, turn) for turn in range(4)]
-        with pytest.raises(CaptionError, match="MLX failed"):
-            done[1].result()
-        assert all(done[turn].result().text for turn in (0, 2, 3))
+    impossible = Request("<|video_pad|>", None, 4, 0.0)
+    requests = [impossible if number == 1 else SHORT for number in range(4)]
+    works = begin_all(kept("8-bit", batch_size), pictures[:4], *requests)
+    with pytest.raises(CaptionError, match="MLX failed"):
+        works.pop(1).result()
+    assert all(work.result().text for work in works)
 
 
 class Unlucky(int):
-    """A seed that makes the first `times` attempts at a row fail on the device's thread."""
+    """A seed that makes the first `times` attempts at a row fail on the device's thread, and with
+    `next_fails` the beginning of a further attempt."""
 
-    times: int
-    error: str
+    error: BaseException
+    times = 0
+    next_fails = False
 
     def __str__(self) -> str:
         self.times -= 1
         if self.times >= 0:
-            raise RuntimeError(self.error)
+            raise self.error
         return super().__str__()
 
+    def __add__(self, other: int) -> int:
+        if self.next_fails:
+            raise self.error
+        return super().__add__(other)
 
-def sampled(times: int, error: str) -> Request:
+
+def unlucky(request: Request, error: BaseException, **more: int) -> Request:
     seed = Unlucky(1)
-    seed.times, seed.error = times, error
-    return Request(GREEDY.user_prompt, None, 40, 0.5, seed)
+    vars(seed).update(error=error, **more)
+    return Request(PROMPT, None, request.max_tokens, request.temperature, seed)
+
+
+SAMPLED = Request(PROMPT, None, 8, 0.5, 1)
+
+
+@pytest.fixture(scope="module")
+def sampled_alone(kept: Kept, pictures: list[Path]) -> list[str]:
+    return [g.text for g in caption_all(kept("8-bit"), pictures[:4], SAMPLED)]
 
 
 @pytest.mark.parametrize(
@@ -190,29 +375,48 @@ def sampled(times: int, error: str) -> Request:
     ids=["memory", "passing", "lasting"],
 )
 def test_a_batch_that_fails_is_done_again_one_by_one(
+    made: Path,
     pictures: list[Path],
+    sampled_alone: list[str],
     caplog: pytest.LogCaptureFixture,
     error: str,
     times: int,
     halved: bool,
 ) -> None:
-    usual = sampled(0, "")
+    bad = unlucky(SAMPLED, RuntimeError(error), times=times)
     # without an encoder a row joins as soon as it is prepared, and finds the others in the batch
-    with device(CHECKPOINT, 4, encode_ahead=False) as on, ThreadPoolExecutor(4) as threads:
-
-        def one(turn: int) -> Generation:
-            request = sampled(times, error) if turn == 3 else usual
-            return on.caption(turn, lambda: load_image(pictures[turn], 0), request, lambda: None)
-
-        done = [threads.submit(one, turn) for turn in range(4)]
+    with Device(made / "8-bit", 4, encode_ahead=False) as on:
+        works = begin_all(on, pictures[:4], SAMPLED, SAMPLED, SAMPLED, bad)
+        # done again, and yet no further attempt
+        assert [list(work.attempts()) for work in works] == [[1]] * 4
         if times > 1:
             with pytest.raises(CaptionError, match="no"):
-                done.pop().result()
-        failed_once = [future.result().text for future in done]
-    with device(CHECKPOINT) as on:
-        alone = [g.text for g in caption_all(on, pictures[: len(done)], usual)]
-    assert failed_once == alone
+                works.pop().result()
+        assert [work.result().text for work in works] == sampled_alone[: len(works)]
     assert ("going on with --batch-size 2" in caplog.text) is halved
+
+
+def test_a_stuck_caption_of_a_batch_that_failed_is_still_tried_again(
+    made: Path, pictures: list[Path]
+) -> None:
+    stuck = Request(PROMPT, None, 4_000, 0.1)
+    with Device(made / "stuck", 3, encode_ahead=False) as on:
+        bad = unlucky(stuck, RuntimeError("no"), times=1)
+        works = begin_all(on, pictures[:2], stuck, bad)
+        assert [list(work.attempts()) for work in works] == [[1, 2, 3]] * 2
+        assert [work.result().text for work in works] == ["a blue box"] * 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_failure_at_the_end_of_a_caption_fails_it_and_nothing_else(
+    kept: Kept, pictures: list[Path], batch_size: int
+) -> None:
+    on = kept("stuck-when-greedy", batch_size)
+    bad = unlucky(ENDLESS, RuntimeError("no next one"), next_fails=True)
+    works = begin_all(on, pictures[:3], ENDLESS, bad, ENDLESS)
+    with pytest.raises(CaptionError, match="no next one"):
+        works.pop(1).result()
+    assert all(work.result().text.startswith("a blue box") for work in works)
 
 
 @pytest.mark.parametrize("message", OUT_OF_MEMORY)
@@ -232,87 +436,95 @@ def test_other_errors_are_not_for_lack_of_memory(message: str) -> None:
     assert not is_out_of_memory(RuntimeError(message))
 
 
-@pytest.mark.parametrize("encode_ahead", [True, False])
-def test_no_more_than_a_few_pictures_are_opened_ahead(
-    pictures: list[Path], encode_ahead: bool
-) -> None:
-    opened: list[int] = []
-    ahead: list[int] = []
-
-    def one(turn: int) -> None:
-        def open_image() -> Image.Image:
-            opened.append(turn)
-            return load_image(pictures[0], 0)
-
-        on.caption(turn, open_image, GREEDY, lambda: ahead.append(len(opened) - turn))
-
-    with device(CHECKPOINT, encode_ahead=encode_ahead) as on, ThreadPoolExecutor(12) as threads:
-        list(threads.map(one, range(12)))
-    assert len(opened) == 12
-    # itself, two encoded, one in the queue, one that waits for its place there
-    assert max(ahead) <= 5
-
-
-def test_a_stopped_device_lets_everyone_go(pictures: list[Path]) -> None:
-    on = Device(CHECKPOINT)
-    stopper = threading.Timer(0.5, on.stop)
-    stopper.start()
-    long = Request(GREEDY.user_prompt, None, 30_000, 0.0)
-    with ThreadPoolExecutor(6) as threads:
-        waiting = [
-            threads.submit(on.caption, turn, lambda: load_image(pictures[0], 0), long, lambda: None)
-            for turn in range(6)
-        ]
-        outcomes = [future.exception(timeout=60) for future in waiting]
-    stopper.join()
-    assert isinstance(outcomes[-1], DeviceStopped)
-    with pytest.raises(DeviceStopped):
-        on.caption(9, lambda: load_image(pictures[0], 0), GREEDY, lambda: None)
-
-
 def test_a_directory_that_is_no_checkpoint_is_refused_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no-such-model"}')
     with pytest.raises(CheckpointError, match="MLX cannot load"):
         Device(tmp_path)
 
 
-def test_the_process_ends_cleanly_after_a_device(pictures: list[Path]) -> None:
-    """MLX aborted one process in three at exit while its thread's streams were not released."""
+# --- the end ---
+
+
+def test_a_stopped_device_lets_everyone_go(pictures: list[Path]) -> None:
+    with Device(CHECKPOINT) as on:
+        works = begin_all(on, pictures, ENDLESS)
+        begun = threading.Event()
+        works[0].when_begun(begun.set)
+        assert begun.wait(60)
+    assert all(isinstance(ended, DeviceStopped) for ended in ended_of(works))
+    assert all(work.begun for work in works)
+    figures = on.figures()
+    assert figures.busy_seconds > 0
+    assert on.figures() == figures
+    on.stop()  # once more is nothing
+    late = on.begin(Read(pictures[0]), GREEDY)
+    assert isinstance(ended_of([late])[0], DeviceStopped)
+    assert late.begun
+    assert list(late.attempts()) == []
+
+
+@pytest.mark.parametrize("afterwards", [None, UnreadableImage("gone")], ids=["reads", "fails"])
+def test_a_reader_that_hangs_keeps_nobody_from_stopping(
+    made: Path, pictures: list[Path], afterwards: Exception | None
+) -> None:
+    hanging, free = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        free.wait()
+        if afterwards:
+            raise afterwards
+
+    on = Device(made / "tiny")
+    preparing = [thread for thread in threading.enumerate() if thread.name == "prepare"][-1]
+    first = on.begin(Read(pictures[0]), GREEDY)
+    works = [on.begin(Read(pictures[1], hang), GREEDY), *begin_all(on, pictures, GREEDY)]
+    assert hanging.wait(60)
+    assert first.result().text == "a blue box"
+    began = time.monotonic()
+    on.stop()
+    assert time.monotonic() - began < 20
+    assert all(isinstance(ended, DeviceStopped) for ended in ended_of(works))
+    assert preparing.daemon  # or the process could not end
+    free.set()  # what it then reads or fails with comes too late, and does no harm
+    preparing.join(60)
+    assert not preparing.is_alive()
+    assert all(isinstance(ended, DeviceStopped) for ended in ended_of(works))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_device_that_has_died_says_so_to_everyone(made: Path, pictures: list[Path]) -> None:
+    with Device(made / "tiny", 3, encode_ahead=False) as on:
+        sampled = Request(PROMPT, None, 4, 0.5)
+        fatal = unlucky(sampled, Panic("out of bounds"), times=1)
+        works = begin_all(on, pictures, sampled, sampled, sampled, fatal, sampled)
+        late_end = ended_of(works)[3:]
+        late = on.begin(Read(pictures[0]), GREEDY)
+        assert late.begun
+        for ended in (*late_end, *ended_of([late])):
+            assert isinstance(ended, DeviceError) and not isinstance(ended, DeviceStopped)
+            assert "has died" in str(ended)
+
+
+def test_the_process_ends_cleanly_after_a_device(made: Path, pictures: list[Path]) -> None:
+    """MLX aborted one process in two at exit while its threads' streams were not released."""
     script = (
         "import sys; from pathlib import Path; from captioner.device.device import Device;"
-        "from captioner.device.rows import Request; from captioner.pictures.decoding import load_image;"
-        "d = Device(Path(sys.argv[1]));"
-        "r = Request('Describe', None, 2, 0.0);"
-        "d.caption(0, lambda: load_image(Path(sys.argv[2]), 0), r, lambda: None); d.stop()"
+        "from captioner.device.rows import Request;"
+        "from captioner.pictures.reading import Reader; from captioner.records import Picture;"
+        "reader = Reader(Picture('a', Path(sys.argv[2])), 0, 'white')\n"
+        "with Device(Path(sys.argv[1])) as device:\n"
+        "    device.begin(reader, Request('Describe', None, 2, 0.0)).result()"
     )
-    for _ in range(5):
-        run = subprocess.run(
-            [sys.executable, "-c", script, str(CHECKPOINT), str(pictures[0])],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert (run.returncode, run.stderr) == (0, "")
+    command = [sys.executable, "-c", script, str(made / "tiny"), str(pictures[0])]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    ends = [(process.communicate()[1], process.returncode) for process in processes]
+    assert ends == [("", 0)] * 4
 
 
-def test_auto_chooses_a_batch_size(pictures: list[Path]) -> None:
-    with device(CHECKPOINT, "auto") as on:
+def test_auto_chooses_a_batch_size(made: Path, pictures: list[Path]) -> None:
+    with Device(made / "tiny", "auto") as on:
         assert 1 < on.batch_size <= 16
-        assert len(caption_all(on, pictures)) == len(pictures)
-
-
-def test_pictures_are_taken_in_order_and_the_next_is_ready(pictures: list[Path]) -> None:
-    started: list[int] = []
-    with device(CHECKPOINT) as on, ThreadPoolExecutor(7) as threads:
-
-        def one(turn: int) -> Generation:
-            time.sleep(0.02 * (7 - turn))  # arrive in the opposite order
-            return on.caption(
-                turn, lambda: load_image(pictures[turn], 0), GREEDY, lambda: started.append(turn)
-            )
-
-        list(threads.map(one, range(7)))
-        figures = on.figures()
-    assert started == sorted(started)
-    assert figures.busy_fraction is not None
-    assert figures.busy_fraction > 0.9
+        assert len(caption_all(on, pictures, GREEDY)) == len(pictures)

@@ -4,12 +4,17 @@ import ctypes.util
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from benchmarks.checkpoint import make_checkpoint
+from captioner.device.encoding import cache_kept, computed_in_parts, encode
+from captioner.device.model import MlxModel
 from captioner.device.rows import Request
-from tests.conftest import CHECKPOINT, ROOT
+from tests.conftest import ROOT
 
 SCRIPT = """
 import ctypes
@@ -54,29 +59,27 @@ def test_another_blas_is_left_alone() -> None:
     assert threads_around_and_within() == ("None", "None")
 
 
-def test_a_tower_in_parts_says_the_same_and_is_whole_again() -> None:
+@pytest.mark.model
+def test_a_tower_in_parts_says_the_same_and_is_whole_again(tmp_path: Path) -> None:
     import mlx.core as mx
 
-    from captioner.device.encoding import computed_in_parts, encode
-    from captioner.device.model import MlxModel
-
-    model = MlxModel(CHECKPOINT)
+    make_checkpoint(tmp_path, tiny=True)
+    model = MlxModel(tmp_path)
     prepared = model.prepare(Image.new("RGB", (192, 128), "red"), Request("What?", None, 8, 0.0))
-    tower = model._model.vision_tower
+    network: Any = model._model
+    tower = network.vision_tower
     blocks, mergers = tower.blocks, tower.deepstack_merger_list
-    whole = encode(model._model, prepared).features.inputs_embeds
+    whole = encode(network, prepared).features.inputs_embeds
     with computed_in_parts(tower):
         assert not any(part in blocks for part in tower.blocks)
         assert not any(part in mergers for part in tower.deepstack_merger_list)
-        parts = encode(model._model, prepared).features.inputs_embeds
+        parts = encode(network, prepared).features.inputs_embeds
     assert tower.blocks is blocks and tower.deepstack_merger_list is mergers
     assert mx.array_equal(whole, parts)
 
 
 def test_the_cache_is_cleared_again_when_nobody_encodes_any_more() -> None:
     import mlx.core as mx
-
-    from captioner.device.encoding import cache_kept
 
     clear = mx.clear_cache
     with cache_kept():

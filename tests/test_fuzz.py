@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.mutants import joined, mutant, split, whole_files
 
 FILES = 400  # of the 5,000 that `python -m tests.fuzz` puts through
 
 
+@pytest.mark.model
 def test_mutated_files_end_as_pictures_or_with_a_reason() -> None:
     """A crash or a hang of the libraries in C would take the process with it."""
     run = subprocess.run(

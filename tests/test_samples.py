@@ -44,6 +44,8 @@ SEEN = {
 }
 
 
+@pytest.mark.server
+@pytest.mark.model
 def test_the_samples_are_captioned_right_and_the_broken_one_is_skipped(
     run_flow: Callable[[Settings], FlowRun], folders: Settings
 ) -> None:

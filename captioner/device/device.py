@@ -10,14 +10,14 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 from captioner.checkpoint.memory import share_arenas
-from captioner.device.encoding import Encoder
+from captioner.device.encoding import Encoded, Encoder, Prepared
 from captioner.device.model import (
     MlxModel,
     freed_afterwards,
@@ -42,6 +42,17 @@ logger = logging.getLogger(__name__)
 PREPARED_AT_MOST = 1  # pictures that wait for the device with their pixels in memory
 ENCODED_AT_MOST = 2  # pictures that are encoded ahead: one done, one being done
 IDLE_SECONDS = 0.2  # how often a thread that waits looks whether the device was stopped
+PATIENCE_SECONDS = 2.0  # with a picture that is being read when the device stops
+
+
+@dataclass(eq=False, slots=True)
+class _Ready:
+    """A picture with its pixels, which a `Work` does not keep: it may live on for a while."""
+
+    work: Work
+    prepared: Prepared
+    encoding: "Future[Encoded] | None" = None  # by the encoder, where there is one
+    alone: bool = False  # because the batch that it was in has failed
 
 
 class Device:
@@ -72,14 +83,17 @@ class Device:
         self.peak_memory_bytes = 0
         self._encode_ahead = encode_ahead
         self._stopwatch = Stopwatch()
-        self._working: dict[Row, Work] = {}
-        self._ahead: deque[Work] = deque()  # taken from the queue, to be begun next
-        self._again: deque[Work] = deque()  # to be done once more: stuck, or its batch failed
-        self._queue: queue.Queue[Work] = queue.Queue(PREPARED_AT_MOST)
-        self._preparing = ThreadPoolExecutor(1, "prepare")
+        self._open: dict[Work, None] = {}  # begun and not ended, in their order
+        self._line: queue.SimpleQueue[Work | None] = queue.SimpleQueue()  # to be prepared
+        self._queue: queue.Queue[_Ready] = queue.Queue(PREPARED_AT_MOST)
+        self._ahead: deque[_Ready] = deque()  # taken from the queue, to be begun next
+        self._again: deque[_Ready] = deque()  # to be done once more, since their batch failed
+        self._working: dict[Row, _Ready] = {}
+        self._lock = threading.Lock()  # nothing is put in line once all that is was given up
         self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
         self._stop_asked = False
         loaded: Future[MlxModel] = Future()
+        # daemons: one may hang in a file that cannot be read, and the process has to end
         self._thread = threading.Thread(
             target=self._run,
             args=(directory, batch_size, max_tokens, loaded),
@@ -91,6 +105,8 @@ class Device:
         self._model = loaded.result()
         self.load_seconds = time.perf_counter() - started
         self.batch_size = self._batch_size
+        self._preparing = threading.Thread(target=self._prepare, name="prepare", daemon=True)
+        self._preparing.start()
 
     def __enter__(self) -> Self:
         return self
@@ -99,9 +115,18 @@ class Device:
         self.stop()
 
     def begin(self, reader: Reader, request: Request) -> Work:
-        """Put a picture in line; returns at once. They are taken up in the order of these calls."""
+        """Put a picture in line; returns at once. They are taken up in the order of these calls.
+
+        Once the device has stopped, the picture fails at once.
+        """
         work = Work(reader, request)
-        self._preparing.submit(self._prepare, work)
+        with self._lock:
+            if not self._stopping.is_set():
+                self._open[work] = None
+                self._line.put(work)
+                work.when_ended(self._open.pop)
+                return work
+        work.fail(self._gone())
         return work
 
     def figures(self) -> DeviceFigures:
@@ -115,29 +140,23 @@ class Device:
         self._stop_asked = True
         self._stopping.set()
         self._thread.join()
-        self._preparing.shutdown(wait=False)  # it may hang in a file that cannot be read
+        self._preparing.join(PATIENCE_SECONDS)
 
     # What follows runs on the thread that prepares.
 
-    def _prepare(self, work: Work) -> None:
-        try:
-            if not self._stopping.is_set():
-                work.prepared = self._model.prepare(work.reader.read(), work.request)
-        except Exception as error:
-            work.fail(error)
-        else:
-            self._enqueue(work)
-
-    def _enqueue(self, work: Work) -> None:
-        while not self._stopping.is_set():
+    def _prepare(self) -> None:
+        while (work := self._line.get()) and not self._stopping.is_set():
             try:
-                self._queue.put(work, timeout=IDLE_SECONDS)
-            except queue.Full:
-                continue
-            if self._stopping.is_set():  # perhaps after the thread had emptied the queue
-                self._fail_waiting()
-            return
-        work.fail(self._gone())
+                self._enqueue(_Ready(work, self._model.prepare(work.reader.read(), work.request)))
+            except Exception as error:
+                work.fail(error)
+            except BaseException as error:  # such as a panic in the tokenizers' Rust
+                work.fail(CaptionError(f"it cannot be prepared: {first_line(error)}"))
+
+    def _enqueue(self, ready: _Ready) -> None:
+        while not self._stopping.is_set():
+            with suppress(queue.Full):
+                return self._queue.put(ready, timeout=IDLE_SECONDS)
 
     def _gone(self) -> DeviceError:
         if self._stop_asked:
@@ -169,10 +188,16 @@ class Device:
             with freed_afterwards(), model.wired(), self._encoder_of(model) as encoder:
                 self._caption(model, encoder)
         finally:
+            self._stopwatch.end()
+            self._give_all_up()
+
+    def _give_all_up(self) -> None:
+        with self._lock:
             self._stopping.set()
-            for work in (*self._working.values(), *self._ahead, *self._again):
-                work.fail(self._gone())
-            self._fail_waiting()
+            works = list(self._open)
+        self._line.put(None)
+        for work in works:
+            work.fail(self._gone())
 
     def _encoder_of(self, model: MlxModel) -> AbstractContextManager[Encoder | None]:
         return model.encoder() if self._encode_ahead else nullcontext()
@@ -193,8 +218,8 @@ class Device:
 
     def _capacity(self) -> int:
         """As many rows as asked for; one while there are pictures whose batch failed."""
-        works = (*self._again, *self._ahead, *self._working.values())
-        return 1 if any(work.alone for work in works) else self._batch_size
+        pictures = (*self._again, *self._ahead, *self._working.values())
+        return 1 if any(ready.alone for ready in pictures) else self._batch_size
 
     def _take(self, encoder: Encoder | None, wait: bool) -> None:
         """Take the next pictures from the queue and have them encoded.
@@ -204,14 +229,15 @@ class Device:
         while len(self._ahead) < (ENCODED_AT_MOST if encoder else 1):
             wait = wait and not self._ahead
             try:
-                work = self._again.popleft() if self._again else self._next(wait)
+                ready = self._again.popleft() if self._again else self._next(wait)
             except queue.Empty:
                 return
             self._stopwatch.begin()
-            work.encoding = encoder.begin(work.prepared) if encoder else None
-            self._ahead.append(work)
+            self._ahead.append(ready)
+            if encoder:
+                ready.encoding = encoder.begin(ready.prepared)
 
-    def _next(self, wait: bool) -> Work:
+    def _next(self, wait: bool) -> _Ready:
         if not wait or not self._queue.empty():
             return self._queue.get_nowait()
         self._stopwatch.end()
@@ -223,52 +249,50 @@ class Device:
         while self._ahead and len(rows) < capacity:
             if len(rows) and (encoding := self._ahead[0].encoding) and not encoding.done():
                 return
-            work = self._ahead.popleft()
-            row = Row(work.prepared, work.request)
-            self._working[row] = work
-            work.begin()
+            ready = self._ahead.popleft()
+            row = Row(ready.prepared, ready.work.request)
+            self._working[row] = ready
+            ready.work.begin()
             try:
-                encoded = work.encoding.result() if work.encoding else model.encode(work.prepared)
+                encoded = (
+                    ready.encoding.result() if ready.encoding else model.encode(ready.prepared)
+                )
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
                 del self._working[row]
-                work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
+                ready.work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
                 continue
             finally:
-                work.encoding = None  # or its arrays would live until the caption is done
+                ready.encoding = None  # or its arrays would live until the caption is done
             row.began = time.perf_counter() - encoded.seconds
             rows.add(row, encoded)
 
     def _step(self, model: MlxModel, rows: Rows) -> None:
         for row in rows.step():
             self.peak_memory_bytes = peak_memory_bytes()
-            work = self._working.pop(row)
+            ready = self._working[row]
+            work = ready.work
             if row.loop and work.again():
-                self._ahead.appendleft(work)
+                self._ahead.appendleft(ready)
             else:
                 work.finish(replace(model.describe(row), attempts=work.attempt))
+            del self._working[row]  # last, or a picture that fails here would be forgotten
 
     def _give_up(self, error: Exception) -> None:
         """A lone picture fails; several are done again, one by one, to find the one that fails.
 
         When memory was the reason, all later batches are half as large.
         """
-        works = list(self._working.values())
+        pictures = list(self._working.values())
         self._working.clear()
-        if len(works) == 1:
-            works[0].fail(CaptionError(f"MLX failed: {first_line(error)}"))
+        if len(pictures) == 1:
+            pictures[0].work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
+        if len(pictures) <= 1:
             return
         if is_out_of_memory(error):
             self._batch_size = max(1, self._batch_size // 2)
             logger.warning("MLX ran out of memory; going on with --batch-size %d", self._batch_size)
-        for work in works:
-            work.alone = True
-        self._again.extend(works)
-
-    def _fail_waiting(self) -> None:
-        while True:
-            try:
-                self._queue.get_nowait().fail(self._gone())
-            except queue.Empty:
-                return
+        for ready in pictures:
+            ready.alone = True
+        self._again.extend(pictures)

@@ -5,10 +5,10 @@ a caption is made.
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from queue import SimpleQueue
 
-from captioner.device.encoding import Encoded, Prepared
 from captioner.device.rows import Request
 from captioner.errors import CaptionError
 from captioner.pictures.reading import Reader
@@ -23,13 +23,10 @@ class Work:
         self.request = request  # of this attempt
         self.attempt = 1
         self._asked = request
+        self._said = 0  # the last attempt that was told of
         self._told: SimpleQueue[int | None] = SimpleQueue()
         self._begun: Future[None] = Future()
         self._result: Future[Generation] = Future()
-        # for the device alone
-        self.prepared: Prepared  # once it is
-        self.encoding: Future[Encoded] | None = None  # by the encoder, where there is one
-        self.alone = False  # because the batch that it was in has failed
 
     @property
     def stamp(self) -> Stamp:
@@ -48,8 +45,12 @@ class Work:
         self._begun.add_done_callback(lambda _: call())
 
     def attempts(self) -> Iterator[int]:
-        """The number of each attempt, from 1, as it begins; ends when there is a result."""
-        return iter(self._told.get, None)
+        """The number of each attempt, from 1, as it begins; ends when there is a result.
+
+        Each is told once, to whoever asks first.
+        """
+        yield from iter(self._told.get, None)
+        self._told.put(None)  # or whoever asks again would wait for ever
 
     def result(self) -> Generation:
         """The caption, which is waited for.
@@ -61,11 +62,14 @@ class Work:
         """
         return self._result.result()
 
-    # What follows is for the device.
+    # What follows is for the device. The first end counts: a picture may end on another thread
+    # while the device stops.
 
     def begin(self) -> None:
-        """It is on the device now."""
-        self._told.put(self.attempt)
+        """It is on the device now, perhaps once more because its batch has failed."""
+        if self._said < self.attempt:
+            self._said = self.attempt
+            self._told.put(self.attempt)
         self._set_begun()
 
     def again(self) -> bool:
@@ -79,15 +83,21 @@ class Work:
 
     def finish(self, generation: Generation) -> None:
         """It has its caption."""
-        self._result.set_result(generation)
-        self._told.put(None)
+        with suppress(InvalidStateError):
+            self._result.set_result(generation)
+            self._told.put(None)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """It gets no caption."""
-        self._result.set_exception(error)
-        self._told.put(None)
+        with suppress(InvalidStateError):
+            self._result.set_exception(error)
+            self._told.put(None)
         self._set_begun()
 
+    def when_ended(self, call: Callable[["Work"], None]) -> None:
+        """Call `call` with it, on whatever thread, as soon as it has its caption or has failed."""
+        self._result.add_done_callback(lambda _: call(self))
+
     def _set_begun(self) -> None:
-        if not self._begun.done():
+        with suppress(InvalidStateError):
             self._begun.set_result(None)

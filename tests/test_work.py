@@ -1,0 +1,104 @@
+"""A picture on its way through the device, without a device: every end is an end, and the first."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from captioner.device.rows import Request
+from captioner.device.work import Work
+from captioner.errors import CaptionError, DeviceStopped
+from captioner.pictures.reading import Reader
+from captioner.records import Generation, Picture
+
+REQUEST = Request("What?", None, 8, 0.0, seed=7)
+DONE = Generation("A box.", "stop", 9, 4, 64, 64, 3, 0.1, 0.1)
+
+
+@pytest.fixture
+def work() -> Work:
+    return Work(Reader(Picture("a.png", Path("a.png")), 0, "white"), REQUEST)
+
+
+def test_the_attempts_of_a_caption_sample_more_and_more_freely(work: Work) -> None:
+    work.begin()
+    made = [work.request]
+    while work.again():
+        work.begin()
+        made.append(work.request)
+    work.finish(DONE)
+    assert [(each.temperature, each.seed) for each in made] == [(0.0, 7), (0.4, 8), (0.8, 9)]
+    assert list(work.attempts()) == [1, 2, 3]
+    assert work.result() == DONE
+
+
+def test_an_attempt_is_never_less_free_than_what_was_asked_for() -> None:
+    request = Request("What?", None, 8, 0.6, seed=1)
+    further = [request.again(attempts) for attempts in (1, 2)]
+    assert [each and each.temperature for each in further] == [0.6, 0.8]
+    assert request.again(3) is None
+
+
+def test_an_attempt_that_is_done_again_is_told_once(work: Work) -> None:
+    work.begin()
+    work.begin()
+    assert work.again()
+    work.begin()
+    work.begin()
+    work.finish(DONE)
+    assert list(work.attempts()) == [1, 2]
+
+
+def test_the_first_end_counts(work: Work) -> None:
+    work.fail(CaptionError("first"))
+    work.fail(DeviceStopped("second"))
+    work.finish(DONE)
+    for _ in range(2):
+        with pytest.raises(CaptionError, match="first"):
+            work.result()
+        assert list(work.attempts()) == []
+
+
+def test_a_caption_stays_when_the_device_stops_afterwards(work: Work) -> None:
+    work.begin()
+    work.finish(DONE)
+    work.fail(DeviceStopped("too late"))
+    assert work.result() == DONE
+    assert list(work.attempts()) == [1]
+
+
+def test_one_end_is_the_end_also_when_several_threads_bring_it_about(work: Work) -> None:
+    ends: list[Work] = []
+    begins: list[int] = []
+    work.when_ended(ends.append)
+    work.when_begun(lambda: begins.append(1))
+    together = threading.Barrier(8)
+
+    def fail() -> None:
+        together.wait()
+        work.fail(DeviceStopped("stopped"))
+
+    threads = [threading.Thread(target=fail) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (ends, begins) == ([work], [1])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_whoever_waits_for_its_beginning_is_told(work: Work, fails: bool) -> None:
+    told: list[str] = []
+    work.when_begun(lambda: told.append("early"))
+    assert (work.begun, told) == (False, [])
+    if fails:
+        work.fail(CaptionError("no"))
+    else:
+        work.begin()
+    work.when_begun(lambda: told.append("late"))
+    assert (work.begun, told) == (True, ["early", "late"])
+
+
+def test_there_is_no_stamp_of_what_was_not_read(work: Work) -> None:
+    with pytest.raises(CaptionError, match="has not been read"):
+        work.stamp  # noqa: B018
