@@ -339,8 +339,8 @@ def test_the_background_is_what_the_model_sees_behind_a_transparent_picture(
     run_flow: RunFlow, folders: Settings
 ) -> None:
     """On navy the small model takes the shapes for blue ones."""
-    with Image.open(ROOT / "input" / "diagram05.png") as sample:
-        sample = sample.convert("RGBA")
+    with Image.open(ROOT / "input" / "diagram05.png") as file:
+        sample = file.convert("RGBA")
     sample.save(folders.input_dir / "transparent.png")
     for colour in ("navy", "white"):
         ground = Image.new("RGBA", sample.size, colour)

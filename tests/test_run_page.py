@@ -169,6 +169,7 @@ def test_a_download_is_seen_in_bytes_and_a_retry_as_a_retry(
     assert second.description == f"{size / 1e6:.1f} MB of {size / 1e6:.1f} MB"
     assert re.fullmatch(rf"\d+\.\d MB of {size / 1e6:.1f} MB", str(first.description))
     with get_client(sync_client=True) as client:
+        assert first.task_run_id
         task_run = client.read_task_run(first.task_run_id)
         assert task_run.run_count == 2
         states = [state.name for state in client.read_task_run_states(task_run.id)]
