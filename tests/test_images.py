@@ -994,7 +994,7 @@ with ThreadPoolExecutor(12) as threads:
 
 
 def test_16_bits_of_a_large_picture_take_no_more_memory_than_colours(tmp_path: Path) -> None:
-    size = (4_000, 4_000)
+    size = (3_000, 3_000)
     grey = saved(tmp_path / "a.png", Image.new("I;16", size), compress_level=1)
     colours = saved(tmp_path / "b.png", Image.new("RGBA", size), compress_level=1)
     load = "load_image(Path(sys.argv[1]), 100_000)"
