@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-QUICK := -m "not server and not browser and not model"
+TWO := --numprocesses 2
+QUICK := -m "not server and not browser and not model" --dist worksteal
+WHOLE := --dist loadfile --no-loadscope-reorder
 SEED ?= 1
 N ?= 500
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -22,10 +24,10 @@ ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C
 	@$(BIN)/python -m flows.hosting.ui
 
 test: chromium lint ## Lint, then run the whole test suite, two files at a time
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest $(TWO) $(WHOLE)
 
 quick: $(VENV)/.test ## The tests without a server, a browser or a model
-	$(BIN)/python -m pytest $(QUICK)
+	$(BIN)/python -m pytest $(TWO) $(QUICK)
 
 chromium: $(VENV)/.test
 	@$(BIN)/python -m tests.chromium

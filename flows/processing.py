@@ -58,7 +58,10 @@ def process_images(run: Run, device: Device, output: OutputFolder) -> None:
 
 
 class _Window:
-    """The pictures that are under way, from one state to the next."""
+    """The pictures that are under way, from one state to the next.
+
+    What has happened to one is noted before it leaves a state: an interrupt may come anywhere.
+    """
 
     def __init__(self, run: Run, device: Device, output: OutputFolder) -> None:
         self._run, self._device, self._output = run, device, output
@@ -107,9 +110,10 @@ class _Window:
         settings = self._run.settings
         room = self._device.batch_size + self._device.ahead
         while self._validating and len(self._in_line) + len(self._captioning) < room:
-            if self._validating[0] not in self._ended:
+            future = self._validating[0]
+            if future not in self._ended:
                 return
-            result = self._result(self._validating.popleft())
+            result = future.result(raise_on_failure=False)
             if isinstance(result, Skipped):
                 self._run.skipped.append(result)
             elif isinstance(result, Valid):
@@ -120,6 +124,8 @@ class _Window:
                 self._in_line.append((result, work))
             else:
                 _give_up(result)
+            self._validating.popleft()
+            self._ended.discard(future)
 
     def _caption(self) -> None:
         while self._in_line and self._in_line[0][1].begun:
@@ -129,7 +135,7 @@ class _Window:
 
     def _save(self) -> None:
         for future in [future for future in self._captioning if future in self._ended]:
-            job, result = self._captioning.pop(future), self._result(future)
+            job, result = self._captioning[future], future.result(raise_on_failure=False)
             if isinstance(result, Caption):
                 saving = save_caption.submit(result, self._run, self._output)
                 self._saving[self._watched(saving)] = result
@@ -137,13 +143,16 @@ class _Window:
                 self._run.failures.append(Failure(job, str(result)))
             elif not self._run.interrupted:
                 _give_up(result)
+            del self._captioning[future]
+            self._ended.discard(future)
 
     def _note_saved(self) -> None:
         for future in [future for future in self._saving if future in self._ended]:
-            caption, result = self._saving.pop(future), self._result(future)
-            if result is not None:
+            if (result := future.result(raise_on_failure=False)) is not None:
                 _give_up(result)
-            self._run.add(caption)
+            self._run.add(self._saving[future])
+            del self._saving[future]
+            self._ended.discard(future)
 
     def _watched(self, future: PrefectFuture[Any]) -> PrefectFuture[Any]:
         future.add_done_callback(self._end)
@@ -152,11 +161,6 @@ class _Window:
     def _end(self, future: PrefectFuture[Any]) -> None:
         self._ended.add(future)
         self._moved.set()
-
-    def _result(self, future: PrefectFuture[Any]) -> object:
-        """What a task run that has ended returned, in whatever state, or what ended it."""
-        self._ended.discard(future)
-        return future.result(raise_on_failure=False)
 
 
 def _give_up(result: object) -> NoReturn:

@@ -15,7 +15,7 @@ from typing import Self
 
 from playwright.sync_api import Page, Request, sync_playwright
 
-from tests.chromium import ARGUMENTS, find_chromium
+from tests.chromium import ARGUMENTS, ENVIRONMENT, find_chromium
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"  # git-ignored; CI keeps them
 TIMEOUT_MS = 30_000
@@ -36,7 +36,7 @@ class Browser:
             raise RuntimeError("The browser tests need Chromium: python -m tests.chromium")
         self._playwright = sync_playwright().start()
         self._chromium = self._playwright.chromium.launch(
-            executable_path=executable, args=list(ARGUMENTS)
+            executable_path=executable, args=list(ARGUMENTS), env=ENVIRONMENT
         )
         self.page = self._chromium.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
         self.page.set_default_timeout(TIMEOUT_MS)

@@ -33,6 +33,10 @@ ARGUMENTS = (
     "--disable-background-networking",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing leaves the machine
 )
+# what the tests preload for MLX is not for a browser, which would not start
+ENVIRONMENT: dict[str, str | float | bool] = {
+    name: value for name, value in os.environ.items() if name != "LD_PRELOAD"
+}
 PLAYWRIGHT = f"{shlex.quote(sys.executable)} -m playwright"
 APT_GET = "apt-get install --yes --no-install-recommends"
 OF_NODE = "libatomic1"  # Playwright's Node does not start without it
@@ -59,7 +63,9 @@ def _works(playwright: Playwright, path: str) -> bool:
     if not Path(path).is_file():
         return False
     try:
-        with playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS)) as browser:
+        with playwright.chromium.launch(
+            executable_path=path, args=list(ARGUMENTS), env=ENVIRONMENT
+        ) as browser:
             page = browser.new_page()
             page.set_content("<span>letters</span>")
             return bool(page.locator("span").evaluate("span => span.offsetWidth"))

@@ -1,5 +1,6 @@
 """What the tests share: the embedded checkpoint, pictures, and one real Prefect server."""
 
+import ctypes.util
 import os
 import subprocess
 import sys
@@ -15,6 +16,9 @@ _home = tempfile.TemporaryDirectory(prefix="prefect-home-", ignore_cleanup_error
 os.environ["PREFECT_HOME"] = _home.name
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# MLX's Linux build has a slow BLAS; whatever the tests start gets the fast one, if it is there.
+if sys.platform == "linux" and (fast := ctypes.util.find_library("openblas")):
+    os.environ.setdefault("LD_PRELOAD", fast)
 for name in [name for name in os.environ if name.startswith("CAPTION_")]:
     del os.environ[name]
 
@@ -25,6 +29,19 @@ from captioner.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "models" / "flowcharts-3m-8bit"
+LONGEST = (
+    "test_deployments",
+    "test_faults",
+    "test_terminal",
+    "test_device",
+    "test_flow",
+    "test_ui",
+    "test_reference",
+    "test_resume",
+    "test_run_page",
+    "test_hostile",
+    "test_fuzz",
+)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -38,10 +55,13 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever uses the server is marked so."""
+    """Whatever uses the server is marked so; the files that take longest come first, so that no
+    process waits at the end for the other one's."""
     for item in items:
         if "prefect_api" in getattr(item, "fixturenames", ()):
             item.add_marker("server")
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @contextmanager
@@ -76,6 +96,13 @@ class FlowRun:
     state: Any
     task_runs: dict[str, str]  # the name of each task run and of its state
     logs: list[str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_torch() -> None:
+    """What the tests start is installed as on Linux: without torch, which only the oracle needs."""
+    paths = [str(ROOT / "tests" / "without_torch"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
 
 
 @pytest.fixture

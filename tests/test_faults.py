@@ -12,13 +12,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import FlowRunSort
 
 from captioner.output.folder import PROVENANCE
 from captioner.settings import Settings
-from flows.hosting.server import free_port, wait_until_healthy
 from tests.conftest import ROOT, draw_picture, mounted
+from tests.gate import Gate
 from tests.killing import run_until_done
 
 pytestmark = pytest.mark.server
@@ -168,83 +171,60 @@ def test_an_output_folder_that_becomes_read_only_ends_the_run_with_one_sentence(
         assert what_is_safe(pictures) >= 2
 
 
-@contextmanager
-def server(port: int, home: Path) -> "Iterator[subprocess.Popen[bytes]]":
-    log = home / "server.log"
-    with (
-        log.open("ab") as file,
-        subprocess.Popen(
-            [sys.executable, "-m", "flows.hosting.server", str(port)],
-            cwd=ROOT,
-            env=os.environ | {"PREFECT_HOME": str(home)},
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            assert wait_until_healthy(f"http://127.0.0.1:{port}", process)
-            yield process
-        finally:
-            process.kill()
-
-
 def test_without_its_server_a_run_makes_all_its_captions(
-    pictures: Settings, tmp_path: Path
+    pictures: Settings, prefect_api: str
 ) -> None:
-    port = free_port()
-    environment = os.environ | {
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_CLIENT_MAX_RETRIES": "1",  # for two seconds, not a minute
-    }
-    with server(port, tmp_path) as one, running(pictures, environment) as process:
-        wait_for(pictures.output_dir / "p2.json", process)
-        one.kill()
-        _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
-    assert "Traceback" not in errors
-    lines = errors.splitlines()
-    assert lines[-1].endswith(f":{port}/api does not know how this run ended.")
-    assert len([line for line in lines if "does not answer; captioning goes on" in line]) <= 1
-    assert not any(" - ERROR - " in line for line in lines)
-    assert what_is_safe(pictures) == 12
-    assert len(json.loads((pictures.output_dir / "captions.json").read_bytes())) == 12
+    with Gate(urlsplit(prefect_api).port or 0) as gate:
+        impatient = behind(gate) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # two seconds, not a minute
+        with running(pictures, impatient) as process:
+            wait_for(pictures.output_dir / "p2.json", process)
+            gate.shut()
+            _, errors = process.communicate(timeout=200)
+        assert process.returncode == 0, errors
+        assert "Traceback" not in errors
+        lines = errors.splitlines()
+        assert lines[-1].endswith(f":{gate.port}/api does not know how this run ended."), errors
+        assert len([line for line in lines if "does not answer; captioning goes on" in line]) <= 1
+        assert not any(" - ERROR - " in line for line in lines)
+        assert what_is_safe(pictures) == 12
+        assert len(json.loads((pictures.output_dir / "captions.json").read_bytes())) == 12
+
+        again = pictures.model_copy(update={"output_dir": pictures.output_dir.parent / "again"})
+        with running(again, impatient) as process:
+            _, errors = process.communicate(timeout=200)
+        assert process.returncode == 2
+        assert errors.splitlines()[-1].endswith(
+            f":{gate.port}/api does not answer: start it, or name another."
+        )
+        assert "Traceback" not in errors
 
 
 def test_a_server_that_comes_back_hears_how_the_run_ended(
-    pictures: Settings, tmp_path: Path
+    pictures: Settings, prefect_api: str
 ) -> None:
-    from prefect.client.orchestration import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    environment = os.environ | {"PREFECT_API_URL": url}
-    impatient = environment | {"PREFECT_CLIENT_MAX_RETRIES": "1"}
-    with running(pictures, impatient) as process:
-        _, errors = process.communicate(timeout=200)
-    assert process.returncode == 2
-    assert errors.splitlines()[-1].endswith(
-        f":{port}/api does not answer: start it, or name another."
-    )
-    assert "Traceback" not in errors
-
-    with server(port, tmp_path) as one, running(pictures, environment) as process:
+    with (
+        Gate(urlsplit(prefect_api).port or 0) as gate,
+        running(pictures, behind(gate)) as process,
+    ):
         wait_for(pictures.output_dir / "p2.json", process)
-        one.kill()
-        one.wait()
-        with server(port, tmp_path):
-            _, errors = process.communicate(timeout=200)
-            assert process.returncode == 0, errors
-            assert "Traceback" not in errors
-            with (
-                temporary_settings({PREFECT_API_URL: url}),
-                get_client(sync_client=True) as client,
-            ):
-                (run,) = client.read_flow_runs()
+        gate.shut()
+        wait_for(pictures.output_dir / "p6.json", process)
+        gate.open()
+        _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+    folder = f"{pictures.input_dir.name}: 12 pictures"
+    with get_client(sync_client=True) as client:
+        newest = FlowRunSort.EXPECTED_START_TIME_DESC
+        run = client.read_flow_runs(sort=newest, limit=1)[0]
+    assert run.name == folder
     assert run.state is not None and run.state.is_completed()
     assert run.state.message == "12 captioned"
     assert what_is_safe(pictures) == 12
+
+
+def behind(gate: Gate) -> Environment:
+    return os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{gate.port}/api"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

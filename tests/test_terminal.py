@@ -131,13 +131,10 @@ def test_a_directory_that_is_missing_is_one_line_and_exit_code_2(
     assert re.fullmatch(STAMP + r".*nowhere does not exist; .*--input-dir\.", line)
 
 
-def test_a_caption_that_fails_is_exit_code_1(
-    folders: Settings, prefect_api: str, tiny_checkpoint: Path
-) -> None:
+def test_a_caption_that_fails_is_exit_code_1(folders: Settings, prefect_api: str) -> None:
     draw_picture(folders.input_dir / "a.png")
     # a place for a video, and no video: the model cannot take this prompt
-    settings = folders.model_copy(update={"model": tiny_checkpoint})
-    asked = command(settings, "--user-prompt=<|video_pad|>")
+    asked = command(folders, "--user-prompt=<|video_pad|>")
     environment = os.environ | {"PREFECT_API_URL": prefect_api}
     run = subprocess.run(
         asked, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200

@@ -82,9 +82,10 @@ def _run(flow: "Flow[Any, Any]", command: CommandLine) -> int:
     from flows.hosting.recorded import wait_until_recorded
 
     groups = command.settings().grouped()
-    with FinishedTaskRuns() as finished, watched() as watch, waiting_said(watch):
+    with FinishedTaskRuns() as finished, watched() as watch:
         try:
-            state = cast("State[Any]", flow(**groups, return_state=True))
+            with waiting_said(watch):
+                state = cast("State[Any]", flow(**groups, return_state=True))
         except Exception as error:
             if not is_of_server(error) or debugging():
                 raise
