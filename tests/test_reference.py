@@ -9,7 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,7 +25,9 @@ from captioner.records import Picture
 from captioner.settings import DEFAULTS
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.float32 import dequantise
-from tests.oracle import Inputs, Oracle
+
+if TYPE_CHECKING:  # importing torch takes longer than all of `make quick` may wait for
+    from tests.oracle import Inputs, Oracle
 
 pytestmark = pytest.mark.model
 
@@ -133,7 +135,7 @@ class Case:
     name: str
     image: Image.Image
     ours: Prepared
-    theirs: Inputs
+    theirs: "Inputs"
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,9 @@ def model(checkpoint: Path) -> MlxModel:
 
 
 @pytest.fixture(scope="module")
-def oracle(checkpoint: Path) -> Oracle:
+def oracle(checkpoint: Path) -> "Oracle":
+    from tests.oracle import Oracle
+
     return Oracle(checkpoint)
 
 
@@ -164,7 +168,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def cases(paths: list[Path], model: MlxModel, oracle: Oracle) -> list[Case]:
+def cases(paths: list[Path], model: MlxModel, oracle: "Oracle") -> list[Case]:
     def one(path: Path) -> Case:
         image = load_image(path, MAX_PIXELS)
         theirs = oracle.inputs(image, GREEDY.user_prompt)
@@ -174,7 +178,7 @@ def cases(paths: list[Path], model: MlxModel, oracle: Oracle) -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def reference(cases: list[Case], oracle: Oracle) -> dict[str, list[int]]:
+def reference(cases: list[Case], oracle: "Oracle") -> dict[str, list[int]]:
     """The reference's captions, as tokens, by the name of the picture."""
     captions, margins = {}, {}
     for case in cases:
@@ -217,7 +221,7 @@ def test_pixels_and_grid_are_the_same(cases: list[Case]) -> None:
 
 @pytest.mark.parametrize(("user", "system"), PAIRS_OF_PROMPTS)
 def test_prompt_tokens_are_the_same(
-    cases: list[Case], model: MlxModel, oracle: Oracle, user: str, system: str | None
+    cases: list[Case], model: MlxModel, oracle: "Oracle", user: str, system: str | None
 ) -> None:
     for case in cases[::6]:
         ours = model.prepare(case.image, Request(user, system, LONGEST, 0.0))
@@ -227,7 +231,7 @@ def test_prompt_tokens_are_the_same(
         assert ours.image_tokens == theirs.grid.prod() // 4
 
 
-def test_first_logits_are_the_same(cases: list[Case], model: MlxModel, oracle: Oracle) -> None:
+def test_first_logits_are_the_same(cases: list[Case], model: MlxModel, oracle: "Oracle") -> None:
     as_it_is, as_ours = [], []
     network: Any = model._model
     for case in cases[::3]:
@@ -258,7 +262,7 @@ def test_captions_are_the_same_token_for_token(
 
 
 def test_how_many_captions_differ_at_8_bits(
-    paths: list[Path], oracle: Oracle, reference: dict[str, list[int]]
+    paths: list[Path], oracle: "Oracle", reference: dict[str, list[int]]
 ) -> None:
     """Through the device, as a run does it, with the weights that are shipped.
 

@@ -23,6 +23,7 @@ COMPLETED = f"{FINISHED}Completed()"
 SKIPPED = f"{FINISHED}Skipped("
 INTERRUPTED = "aborted by"  # said in our own words
 CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
+PRIVATE_LOGGERS = "prefect._"  # what Prefect says of its insides means nothing to a user
 QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
 
 
@@ -108,14 +109,6 @@ class TerminalFormatter(logging.Formatter):
         return super().format(record)
 
 
-class WhenDebugging(logging.Filter):
-    """Shows nothing unless with --debug: what Prefect's internals say means nothing to a user."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is shown."""
-        return debugging()
-
-
 class OursOrSerious(logging.Filter):
     """Leaves out what Prefect says of its own doings below a warning, unless with --debug, and
     reduces all complaints of a server that does not answer to one sentence."""
@@ -130,7 +123,9 @@ class OursOrSerious(logging.Filter):
         """Whether the record is shown."""
         if debugging() or not record.pathname.startswith(self._prefect):
             return True
-        if record.levelno < logging.WARNING or self._is_about_server(record):
+        if record.levelno < logging.WARNING or record.name.startswith(PRIVATE_LOGGERS):
+            return False
+        if self._is_about_server(record):
             return False
         if record.name == CONNECTION_LOGGER:
             return self._say_once(record)
