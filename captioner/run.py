@@ -69,9 +69,8 @@ class Run:
         self._ended = time.perf_counter()
 
     def add(self, caption: Caption) -> None:
-        """Note a caption that was saved; once, also when an interrupt came in between."""
-        if not self.captioned or self.captioned[-1].job is not caption.job:
-            self.captioned.append(caption.without_text())
+        """Note a caption that was saved."""
+        self.captioned.append(caption.without_text())
 
     @property
     def recipe(self) -> Recipe:

@@ -1,5 +1,7 @@
 """How a run ends: what ended it is noted in one place, and said as a state of Prefect's."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +22,27 @@ def interrupts_noted(run: Run) -> Iterator[None]:
         yield
     except INTERRUPTS:
         run.interrupted = True
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """An interrupt that comes while the block runs is raised when the block has ended.
+
+    Prefect takes locks while a task run is submitted. An exception in the midst of that may leave
+    one taken, and whoever wants it next, when the process ends, would wait for ever.
+    """
+    came: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # only there Python raises them
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 @contextmanager

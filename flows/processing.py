@@ -25,7 +25,7 @@ from captioner.pictures.reading import Reader
 from captioner.records import Caption, Failure, Job, Skipped, Valid
 from captioner.run import Run
 from captioner.settings import MAX_BATCH_SIZE
-from flows.endings import interrupts_noted
+from flows.endings import interrupts_deferred, interrupts_noted
 from tasks.generate_caption import generate_caption
 from tasks.save_caption import save_caption
 from tasks.validate_image import validate_image
@@ -58,10 +58,7 @@ def process_images(run: Run, device: Device, output: OutputFolder) -> None:
 
 
 class _Window:
-    """The pictures that are under way, from one state to the next.
-
-    What has happened to one is noted before it leaves a state: an interrupt may come anywhere.
-    """
+    """The pictures that are under way, from one state to the next."""
 
     def __init__(self, run: Run, device: Device, output: OutputFolder) -> None:
         self._run, self._device, self._output = run, device, output
@@ -75,7 +72,7 @@ class _Window:
         self._moved = threading.Event()  # something has happened: look what can be done next
 
     def work(self) -> None:
-        """Bring all pictures through."""
+        """Bring all pictures through; an interrupt comes while it waits."""
         while self._advance():
             self._moved.wait()
 
@@ -86,16 +83,18 @@ class _Window:
 
     def _advance(self) -> bool:
         """Do whatever can be done now; whether there is more to come."""
-        finishing = self._finish()
-        self._caption()
-        self._line_up()
-        self._validate()
+        with interrupts_deferred():
+            finishing = self._finish()
+            self._caption()
+            self._line_up()
+            self._validate()
         return finishing or bool(self._validating or self._in_line or self._captioning)
 
     def _finish(self) -> bool:
-        self._moved.clear()
-        self._note_saved()
-        self._save()
+        with interrupts_deferred():
+            self._moved.clear()
+            self._note_saved()
+            self._save()
         return bool(self._captioning or self._saving)
 
     def _validate(self) -> None:

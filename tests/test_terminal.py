@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from captioner.output.folder import OutputFolder
 from captioner.settings import Settings
 from tests.conftest import ROOT, draw_picture
 from tests.real_server import RealServer, real_server
@@ -143,6 +144,47 @@ def test_a_caption_that_fails_is_exit_code_1(folders: Settings, prefect_api: str
     assert "Traceback" not in run.stderr
     assert " - ERROR - No caption for a.png: MLX failed: " in run.stderr
     assert run.stderr.splitlines()[-1] == "0 captioned, 1 failed; summary.json says why."
+
+
+def test_a_model_that_cannot_be_downloaded_is_told_in_the_terminal(
+    folders: Settings, prefect_api: str, tmp_path: Path
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    environment = os.environ | {"PREFECT_API_URL": prefect_api, "HF_HUB_OFFLINE": "1"}
+    asked = [*command(folders)[:4], "--repo-id=someone/model"]
+    run = subprocess.run(
+        asked,
+        cwd=ROOT,
+        env=environment | {"HF_HOME": str(tmp_path / "hub")},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert run.returncode == 2, run.stderr
+    assert "Traceback" not in run.stderr
+    (told,) = [
+        line for line in run.stderr.splitlines() if "HF_HUB_OFFLINE is set: unset it" in line
+    ]
+    assert told == run.stderr.splitlines()[-1]
+
+
+def test_a_second_run_into_the_same_folder_says_who_holds_it(
+    folders: Settings, prefect_api: str
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    with OutputFolder(folders.output_dir):
+        run = subprocess.run(
+            command(folders),
+            cwd=ROOT,
+            env=os.environ | {"PREFECT_API_URL": prefect_api},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    assert run.returncode == 2, run.stderr
+    told = f"is in use by another run (process {os.getpid()} on "
+    assert told in run.stderr.splitlines()[-1]
+    assert run.stderr.count("is in use by another run") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

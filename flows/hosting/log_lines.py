@@ -27,6 +27,14 @@ PRIVATE_LOGGERS = "prefect._"  # what Prefect says of its insides means nothing 
 QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
 
 
+_errors_shown: set[str] = set()
+
+
+def was_shown(sentence: str) -> bool:
+    """Whether the terminal has shown an error with these words."""
+    return sentence in _errors_shown
+
+
 def debugging() -> bool:
     """Whether --debug was given, here or in the environment."""
     return os.environ.get(DEBUG_VARIABLE, "").lower() in ("1", "true", "yes", "on")
@@ -101,6 +109,8 @@ class TerminalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's line; tracebacks are for --debug."""
+        if record.levelno >= logging.ERROR:
+            _errors_shown.add(record.getMessage())
         if getattr(record, "plain", False):
             return record.getMessage()
         if record.exc_info and not debugging():
