@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 from prefect import flow, task
 from prefect.client.schemas.objects import Artifact
 
@@ -86,12 +87,12 @@ def test_the_run_page_shows_task_runs_by_name_and_artifacts_with_thumbnails(
         page.get_by_text("3 of 3: 2 captioned, 1 skipped").wait_for()
         browser.keep("artifacts")
         page.get_by_text(str(report.key)).click()  # leads to this run's version of the page
-        page.locator("td img").last.wait_for()
-        thumbnails = page.locator("td img")
-        assert thumbnails.count() == 2
-        widths = thumbnails.evaluate_all("images => images.map(image => image.naturalWidth)")
-        assert widths == [160, 160]
-        assert page.locator("td", has_text="empty file").is_visible()
+        page.wait_for_url("**/artifacts/artifact/*")
+        expect(page.locator("td img")).to_have_count(2, timeout=30_000)
+        page.wait_for_function(
+            "[...document.querySelectorAll('td img')].every(image => image.naturalWidth == 160)"
+        )
+        page.locator("td", has_text="empty file").wait_for()
         browser.keep("report", full_page=True)
         assert not browser.errors
 
