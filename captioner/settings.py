@@ -10,9 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
@@ -44,6 +52,11 @@ def _colour(value: str) -> str:
     if len(samples) != 3 or not all(0 <= sample <= 255 for sample in samples):
         raise PydanticCustomError("colour", "Input should be a colour such as white or #1e90ff")
     return value
+
+
+def _split(value: Any) -> Any:
+    """A list that is given as one text: `txt,csv`."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class _Group(BaseModel):
@@ -182,8 +195,44 @@ class DeviceSettings(_Group):
     )
 
 
+class ResultSettings(_Group):
+    """What is written besides the captions."""
+
+    export: Annotated[
+        tuple[Literal["txt", "jsonl", "csv", "parquet", "xmp", "html"], ...],
+        NoDecode,  # a variable holds `txt,csv` like the flag
+        BeforeValidator(_split),
+        NotInRecipe("made from the captions"),
+    ] = Field(
+        default=(),
+        title="Exports",
+        description="Other forms of the captions that are written too: txt, jsonl, csv, parquet, "
+        "xmp, html.",
+    )
+    beside: Annotated[bool, NotInRecipe("where exports go")] = Field(
+        default=False,
+        title="Exports beside the pictures",
+        description="Write exports into the input directory, where trainers and photo programs "
+        "look for them. A file that is somebody else's is left as it is.",
+    )
+    include_flagged: Annotated[bool, NotInRecipe("which captions are exported")] = Field(
+        default=False,
+        title="Export flagged captions too",
+        description="Export also captions that are flagged as truncated, repetitive or empty.",
+    )
+    xmp_name: Annotated[Literal["darktable", "adobe"], NotInRecipe("how exports are named")] = (
+        Field(
+            default="darktable",
+            title="Names of XMP sidecars",
+            description="a.jpg.xmp, as darktable, digiKam and Immich read them, or a.xmp, as "
+            "Adobe's programs do.",
+        )
+    )
+
+
 # pydantic takes the fields of the last base first
 class Settings(
+    ResultSettings,
     DeviceSettings,
     PictureSettings,
     ModelSettings,
@@ -217,6 +266,7 @@ GROUPS: dict[str, type[BaseModel]] = {
     "model": ModelSettings,
     "pictures": PictureSettings,
     "device": DeviceSettings,
+    "results": ResultSettings,
 }
 DEFAULTS = Settings()
 

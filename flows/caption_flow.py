@@ -20,7 +20,6 @@ from prefect.client.schemas.objects import State
 from captioner import settings as given
 from captioner.checkpoint.find import MissingCheckpoint
 from captioner.output.folder import OutputFolder
-from captioner.records import LoadedModel
 from captioner.run import Run
 from flows.endings import ending_noted, state_of
 from flows.hosting.log_lines import plain_errors
@@ -44,9 +43,11 @@ def caption_flow(
     model: given.ModelSettings = given.ModelSettings(),
     pictures: given.PictureSettings = given.PictureSettings(),
     device: given.DeviceSettings = given.DeviceSettings(),
+    results: given.ResultSettings = given.ResultSettings(),
 ) -> State:
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model."""
-    run = Run.begin(given.Settings.of(folders, again, prompts, decoding, model, pictures, device))
+    groups = (folders, again, prompts, decoding, model, pictures, device, results)
+    run = Run.begin(given.Settings.of(*groups))
     output = OutputFolder(run.settings.output_dir)
     with plain_errors(), ending_noted(run):
         check_input_dir(run, output)
@@ -67,7 +68,7 @@ def caption_pictures(run: Run, output: OutputFolder) -> None:
     if isinstance(checkpoint, MissingCheckpoint):
         checkpoint = download_model(checkpoint, run)
     device = load_model(checkpoint, run)
-    run.load(LoadedModel(checkpoint, device.batch_size, device.load_seconds))
+    run.load(checkpoint, device.batch_size, device.load_seconds)
     with device, captioning_progress(run):
         process_images(run, device, output)
 

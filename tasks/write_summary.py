@@ -1,23 +1,37 @@
-"""WriteSummary: captions.json, rebuilt from the caption files, and summary.json, last of all."""
+"""WriteSummary: captions.json, rebuilt from the caption files, and summary.json; then what the
+settings ask for besides."""
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from captioner.export.exporting import Choice, export
+from captioner.export.place import Options
 from captioner.output.folder import OutputFolder
 from captioner.run import Run
+from captioner.settings import Settings
 from tasks.artifacts import publish_report
 
 
 @task(task_run_name="write_summary", cache_policy=NO_CACHE)
 def write_summary(run: Run, output: OutputFolder) -> None:
-    """Write both files, and a report about the run for the UI.
+    """Write both files, the exports, and a report about the run for the UI.
 
     Raises:
         OutputError: one of them cannot be written.
+        InputError: the pictures that exports are to go beside are not there any more.
     """
     output.finish(run)
+    _export(run.settings)
     _log(run, output)
     publish_report(run, output)
+
+
+def _export(settings: Settings) -> None:
+    if settings.export:
+        options = Options(settings.input_dir, settings.beside, settings.xmp_name)
+        choice = Choice(settings.include_flagged)
+        for sentence in export(settings.output_dir, settings.export, options, choice):
+            get_run_logger().info("%s", sentence)
 
 
 def _log(run: Run, output: OutputFolder) -> None:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, TextIO, cast
 
 from captioner.errors import OutputError
 from captioner.text import printable
@@ -51,6 +51,16 @@ def write_json_list(path: Path, values: Iterable[Any]) -> int:
     return count
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file of any kind atomically.
+
+    Raises:
+        OSError: the disk is full or the directory cannot be written to; `path` is as it was.
+    """
+    with _replacing(path) as file:
+        file.buffer.write(data)
+
+
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """What to raise when `path` could not be written."""
     return OutputError(
@@ -67,13 +77,13 @@ def remove_temporary_files(directory: Path) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[str]]:
+def _replacing(path: Path) -> Iterator[TextIO]:
     """A temporary file beside `path` that becomes `path` when the block ends well."""
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # TEMPORARY knows it
     try:
         # backslashreplace: a file name that is not UTF-8 becomes the JSON escape of its bytes
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
-            yield file
+            yield cast(TextIO, file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

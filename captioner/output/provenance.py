@@ -106,7 +106,7 @@ class Provenance:
         """
         latest: dict[str, Made] = {}
         strange = 0
-        for line in self._lines():
+        for line in self.lines():
             try:
                 made = _understood(json.loads(line), latest)
                 latest[made.image] = made
@@ -140,7 +140,12 @@ class Provenance:
         except OSError as error:
             raise cannot_write(self._path, error) from error
 
-    def _lines(self) -> Iterator[bytes]:
+    def lines(self) -> Iterator[bytes]:
+        """The lines of the file, oldest first; none without a file.
+
+        Raises:
+            OutputError: it is there and cannot be read.
+        """
         try:
             with self._path.open("rb") as file:
                 yield from file

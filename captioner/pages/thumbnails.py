@@ -14,6 +14,12 @@ MAX_BYTES = 15_000  # noise compresses badly; such a picture is seen at a lower 
 
 def thumbnail(path: Path) -> str | None:
     """A small JPEG of the picture as a `data:` address; None when it cannot be decoded."""
+    data = thumbnail_bytes(path)
+    return None if data is None else "data:image/jpeg;base64," + base64.b64encode(data).decode()
+
+
+def thumbnail_bytes(path: Path) -> bytes | None:
+    """A small JPEG of the picture; None when it cannot be decoded."""
     try:
         image = load_image(path, 4 * SIDE * SIDE)
     except UnreadableImage:
@@ -24,4 +30,4 @@ def thumbnail(path: Path) -> str | None:
         image.save(file, "JPEG", quality=quality)
         if file.tell() <= MAX_BYTES:
             break
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()

@@ -1,0 +1,167 @@
+"""Where exported files go, and which of those that are there may be replaced.
+
+A file is replaced when an earlier export wrote it and it still is what was written: the ledger
+`exports.jsonl` in the output folder says so. Whatever else is there belongs to somebody, and is
+left and counted. Knows nothing of what the files mean.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from captioner.errors import OutputError
+from captioner.output.atomic import cannot_write, write_bytes
+from captioner.output.results import Result
+from captioner.text import listed, printable
+
+LEDGER = "exports.jsonl"
+MAX_BYTES = 16_000_000  # of one file that an export adds to
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked of an export."""
+
+    input_dir: Path  # where the pictures are
+    beside: bool = False  # files go beside the pictures rather than beside the caption files
+    xmp_name: str = "darktable"  # `a.jpg.xmp`; "adobe": `a.xmp`
+    thumbnails: bool = False  # in the Parquet file
+
+
+class Place:
+    """The folders of one export; a plain class, used by one thread."""
+
+    def __init__(self, output_dir: Path, options: Options) -> None:
+        self.options = options
+        self.written = 0  # files that were made or replaced
+        self.unchanged = 0  # files that say already what they should
+        self.not_ours: list[str] = []  # files that were left, since somebody else made them
+        self._output = output_dir
+        self._ledger_path = output_dir / LEDGER
+        self._ledger = _read(self._ledger_path)
+        self._used: set[str] = set()
+
+    @property
+    def home(self) -> Path:
+        """The folder of files that hold many captions: where they are read from."""
+        return self.options.input_dir if self.options.beside else self._output
+
+    def picture(self, result: Result) -> Path | None:
+        """The picture of a caption; None when it is not in the input folder (any more)."""
+        inside = self.options.input_dir.resolve()
+        try:
+            path = (self.options.input_dir / result.key).resolve(strict=True)
+            return path if path.is_relative_to(inside) and path.is_file() else None
+        except (OSError, RuntimeError, ValueError):
+            return None
+
+    def beside(self, result: Result, suffix: str, *, whole_name: bool = False) -> Path | None:
+        """The path of a file that belongs to one caption: `a.txt` for `a.jpg`, or, with the whole
+        name, `a.jpg.txt`; None when there is no picture to put it beside."""
+        if not self.options.beside:
+            file = Path(result.key if whole_name else result.file)
+            name = file.name if whole_name else file.stem
+            return self._output / result.file.parent / f"{name}{suffix}"
+        if self.picture(result) is None:
+            return None
+        key = Path(result.key)
+        name = key.name if whole_name else key.stem
+        return self.options.input_dir / key.parent / f"{name}{suffix}"
+
+    def write(self, path: Path, data: bytes, *, merged: bool = False) -> None:
+        """Write a file whole or not at all; one that is somebody else's is left, and noted.
+
+        `merged` says that `data` keeps all that was in the file, so that it may be anybody's.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        shown, digest = str(path), hashlib.sha256(data).hexdigest()
+        try:
+            before = self.read(path)
+            if before == data:
+                self.unchanged += shown not in self._used
+                self._used.add(shown)
+                return
+            theirs = before is not None and not merged and not self._wrote(path, before)
+            if theirs or shown in self._used or not self._is_inside(path):
+                self.not_ours.append(shown)
+                return
+            self._note(path, digest)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, data)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        self._used.add(shown)
+        self.written += 1
+
+    def read(self, path: Path) -> bytes | None:
+        """What is in a file: None without one.
+
+        Raises:
+            OSError: it cannot be read, is no regular file, or is far too large to be one of these.
+        """
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(None, "it is no regular file")
+            return file.read()
+
+    def say(self) -> Iterable[str]:
+        """What became of the files, in sentences."""
+        if self.not_ours:
+            count = len(self.not_ours)
+            yield (
+                f"{count} file{'s' * (count > 1)} left as {'they are' if count > 1 else 'it is'}, "
+                f"since no export of this folder wrote {'them' if count > 1 else 'it'}: "
+                f"{listed(map(printable, self.not_ours))}; move them away to have them written."
+            )
+
+    def _is_inside(self, path: Path) -> bool:
+        """Whether no link on the way leads out of the two folders."""
+        parent = path.parent.resolve()
+        roots = (self._output.resolve(), self.options.input_dir.resolve())
+        return any(parent.is_relative_to(root) for root in roots)
+
+    def _wrote(self, path: Path, data: bytes) -> bool:
+        return self._ledger.get(str(path.resolve())) == hashlib.sha256(data).hexdigest()
+
+    def _note(self, path: Path, digest: str) -> None:
+        """Say in the ledger what is about to be written; before it is, so that it is ours."""
+        name = str(path.resolve())
+        self._ledger[name] = digest
+        line = json.dumps({"file": name, "sha256": digest}) + "\n"
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(self._ledger_path, flags, 0o666), "a") as file:
+            file.write(line)
+
+
+def _read(ledger: Path) -> dict[str, str]:
+    """By each file that an export has written: the SHA-256 of what was written."""
+    if ledger.is_symlink() or (ledger.exists() and not ledger.is_file()):
+        raise OutputError(
+            f"{printable(str(ledger))} is no regular file; move it away and export again."
+        )
+    wrote: dict[str, str] = {}
+    try:
+        lines = ledger.read_bytes().splitlines()
+    except FileNotFoundError:
+        return wrote
+    for line in lines:
+        try:
+            entry = json.loads(line)
+            wrote[str(entry["file"])] = str(entry["sha256"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            logger.debug("a line of %s is not understood", LEDGER)
+    return wrote

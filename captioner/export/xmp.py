@@ -1,0 +1,120 @@
+"""XMP sidecars, which photo programs read: the caption as the description of the picture.
+
+What else is in a sidecar stays: ratings, edits, and titles in other languages. Written as
+"XMP Specification Part 1" (Adobe, 2012) says; sidecars are named as darktable and digiKam do
+(`a.jpg.xmp`) or as Adobe's programs do (`a.xmp`). Knows nothing of which captions are left out.
+"""
+
+import logging
+import re
+from collections.abc import Iterable
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+from captioner.export.place import MAX_BYTES, Place
+from captioner.output.results import Result
+from captioner.text import printable
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+XML = "http://www.w3.org/XML/1998/namespace"
+XMLNS = "http://www.w3.org/2000/xmlns/"
+DC = "http://purl.org/dc/elements/1.1/"
+NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="{RDF}">
+  <rdf:Description rdf:about="" xmlns:dc="{DC}"/>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>"""
+
+logger = logging.getLogger(__name__)
+
+
+def write_xmp(results: Iterable[Result], place: Place) -> None:
+    """A sidecar a caption; one that is no XMP is left as it is, with a warning.
+
+    Raises:
+        OutputError: one cannot be written.
+    """
+    for result in results:
+        whole_name = place.options.xmp_name != "adobe"
+        path = place.beside(result, ".xmp", whole_name=whole_name)
+        if path is None:
+            continue
+        try:
+            data = place.read(path)
+            if data is not None and len(data) > MAX_BYTES:
+                raise ValueError("it is too large")
+            described = with_description(data, result.caption.strip())
+        except (OSError, ValueError, ExpatError) as error:
+            name = printable(str(path))
+            logger.warning("%s is no sidecar that can be added to (%s): left", name, error)
+            continue
+        place.write(path, described, merged=True)
+
+
+def with_description(sidecar: bytes | None, text: str) -> bytes:
+    """A sidecar with `text` as its description (`dc:description`, in the default language).
+
+    Raises:
+        ValueError: `sidecar` is no XMP.
+        ExpatError: it is no XML.
+    """
+    document = minidom.parseString(sidecar if sidecar is not None else EMPTY.encode())
+    if document.doctype is not None:
+        raise ValueError("it declares a document type")
+    packets = document.getElementsByTagNameNS(RDF, "RDF")
+    if not packets:
+        raise ValueError("it has no rdf:RDF")
+    description = _description(document, packets[0])
+    for old in _children(description, DC, "description"):
+        items = old.getElementsByTagNameNS(RDF, "li")
+        default = [i for i in items if i.getAttributeNS(XML, "lang") in ("x-default", "")]
+        if default:
+            _say(document, default[0], text)
+            return _written(document)
+    # whatever prefixes the file uses, ours are declared where they are used
+    alternatives = document.createElementNS(RDF, "rdf:Alt")
+    alternatives.setAttributeNS(XMLNS, "xmlns:rdf", RDF)
+    item = document.createElementNS(RDF, "rdf:li")
+    item.setAttributeNS(XML, "xml:lang", "x-default")
+    _say(document, item, text)
+    alternatives.appendChild(item)
+    element = document.createElementNS(DC, "dc:description")
+    element.setAttributeNS(XMLNS, "xmlns:dc", DC)
+    element.appendChild(alternatives)
+    description.appendChild(element)
+    return _written(document)
+
+
+def _description(document: minidom.Document, packet: minidom.Element) -> minidom.Element:
+    """The `rdf:Description` that holds a description, or the first, or a new one."""
+    there = _children(packet, RDF, "Description")
+    described = [element for element in there if _children(element, DC, "description")]
+    if there:
+        return (described or there)[0]
+    made = document.createElementNS(RDF, "rdf:Description")
+    made.setAttributeNS(XMLNS, "xmlns:rdf", RDF)
+    made.setAttributeNS(RDF, "rdf:about", "")
+    packet.appendChild(made)
+    return made
+
+
+def _children(node: minidom.Element, namespace: str, name: str) -> list[minidom.Element]:
+    return [
+        child
+        for child in node.childNodes
+        if isinstance(child, minidom.Element)
+        and (child.namespaceURI, child.localName) == (namespace, name)
+    ]
+
+
+def _say(document: minidom.Document, item: minidom.Element, text: str) -> None:
+    while item.firstChild:
+        item.removeChild(item.firstChild)
+    item.appendChild(document.createTextNode(NOT_IN_XML.sub("\ufffd", text)))
+
+
+def _written(document: minidom.Document) -> bytes:
+    return b"".join(node.toxml("utf-8") + b"\n" for node in document.childNodes)

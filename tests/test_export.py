@@ -1,0 +1,267 @@
+"""Exports of a finished output folder, each read back by the program that it is for."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from captioner.export.kinds import KINDS
+from captioner.export.place import LEDGER
+from captioner.export.xmp import with_description
+from captioner.output.folder import OutputFolder
+from captioner.pictures.scan import scan
+from captioner.pictures.stamps import stamp_of
+from captioner.records import Caption, Generation, Recipe
+from captioner.run import Run
+from captioner.settings import Settings
+from tests.conftest import ROOT, draw_picture
+
+CAPTIONS = {
+    "a.png": '=HYPERLINK("http://example.org") a formula,\nin two lines',
+    "b & <c>'\".jpg": 'A <script>alert("x")</script> & \u202e more',
+    "ordner ü.png": "Ein Kästchen",
+    "cut.png": "A caption that was cut",
+}
+
+
+def generation(text: str, *flags: str) -> Generation:
+    return Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0, flags=flags)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A folder with four captions: one is flagged, and one edited by hand."""
+    settings = Settings(
+        input_dir=tmp_path / "in", output_dir=tmp_path / "out", user_prompt="Describe it."
+    )
+    settings.input_dir.mkdir()
+    for name in CAPTIONS:
+        draw_picture(settings.input_dir / name)
+    run = Run.begin(settings)
+    run.scan = scan(settings.input_dir)
+    recipe = Recipe.of(settings, "abc")
+    with OutputFolder(settings.output_dir) as output:
+        run.plan = output.plan(run.scan, settings, recipe)
+        for job in run.plan.todo:
+            key = job.picture.key
+            flags = ["truncated"] if key == "cut.png" else []
+            made = generation(CAPTIONS[key], *flags)
+            output.save(Caption(job, "Describe it.", made, stamp_of(job.picture.path)), recipe)
+        output.finish(run)
+    edited = settings.output_dir / "ordner ü.json"
+    edited.write_text(json.dumps(json.loads(edited.read_text()) | {"caption": "Eine Kiste"}))
+    return settings
+
+
+def export(settings: Settings, *flags: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "captioner.export", str(settings.output_dir)]
+    command += ["--input-dir", str(settings.input_dir), *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_every_form_is_written_and_the_captions_stay(settings: Settings) -> None:
+    before = {path: path.read_bytes() for path in settings.output_dir.glob("*.json")}
+    done = export(settings, "--to", ",".join(KINDS))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        f"Exported 3 caption(s) as {', '.join(KINDS)} into {settings.output_dir}: "
+        "10 file(s) written.",
+        "1 flagged caption(s) left out; --include-flagged takes them in.",
+    ]
+    assert (settings.output_dir / "ordner ü.txt").read_text("utf-8") == "Eine Kiste\n"
+    assert (settings.output_dir / "a.txt").read_text("utf-8") == CAPTIONS["a.png"] + "\n"
+    assert not (settings.output_dir / "cut.txt").exists()
+    assert {path: path.read_bytes() for path in before} == before
+
+    again = export(settings, "--to", ",".join(KINDS))
+    assert again.stdout.splitlines()[0].endswith(": 0 file(s) written, 10 unchanged.")
+
+
+def test_wording_is_of_the_export_alone(settings: Settings) -> None:
+    flags = ("--prefix", "sks, ", "--suffix", ".", "--replace", "Eine", "Keine")
+    assert export(settings, "--to", "txt", "--include-flagged", *flags).returncode == 0
+    assert (settings.output_dir / "ordner ü.txt").read_text("utf-8") == "sks, Keine Kiste.\n"
+    assert (settings.output_dir / "cut.txt").read_text("utf-8") == f"sks, {CAPTIONS['cut.png']}.\n"
+    assert "Eine Kiste" in (settings.output_dir / "ordner ü.json").read_text("utf-8")
+
+
+def test_files_of_somebody_else_are_left(settings: Settings) -> None:
+    theirs = settings.input_dir / "a.txt"
+    theirs.write_text("my own notes")
+    outside = settings.input_dir.parent / "outside.txt"
+    outside.write_text("not to be touched")
+    (settings.input_dir / "ordner ü.txt").symlink_to(outside)
+    done = export(settings, "--to", "txt", "--beside")
+    assert done.returncode == 2
+    assert "ordner ü.txt cannot be written" in done.stderr
+    (settings.input_dir / "ordner ü.txt").unlink()
+
+    done = export(settings, "--to", "txt", "--beside")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == (
+        f"1 file left as it is, since no export of this folder wrote it: {theirs}; "
+        "move them away to have them written."
+    )
+    assert theirs.read_text() == "my own notes"
+    assert outside.read_text() == "not to be touched"
+
+    # what an export wrote and a person changed is theirs from then on
+    changed = settings.input_dir / "ordner ü.txt"
+    assert changed.read_text("utf-8") == "Eine Kiste\n"
+    changed.write_text("by hand")
+    done = export(settings, "--to", "txt", "--beside", "--prefix", "sks ")
+    assert "2 files left as they are" in done.stdout
+    assert changed.read_text("utf-8") == "by hand"
+    # what it wrote and nobody changed is made anew
+    assert (settings.input_dir / "b & <c>'\".txt").read_text("utf-8").startswith("sks A <script>")
+
+
+def test_pictures_of_one_stem_do_not_share_a_file(settings: Settings) -> None:
+    shutil.copy(settings.input_dir / "a.png", settings.input_dir / "a.jpg")
+    entry = {"image": "a.jpg", "prompt": "p", "caption": "another"}
+    (settings.output_dir / "a.jpg.json").write_text(json.dumps(entry))
+    done = export(settings, "--to", "txt", "--beside")
+    assert "1 file left as it is" in done.stdout
+    assert (settings.input_dir / "a.txt").read_text("utf-8") in ("another\n", CAPTIONS["a.png"])
+
+
+@pytest.mark.parametrize("key", ["../x.png", "/etc/x.png", "a\\..\\x.png", "", ".."])
+def test_a_key_that_leads_out_of_the_folder_is_no_caption(settings: Settings, key: str) -> None:
+    entry = {"image": key, "prompt": "p", "caption": "planted"}
+    (settings.output_dir / "planted.json").write_text(json.dumps(entry))
+    done = export(settings, "--to", "txt,jsonl", "--beside")
+    assert done.returncode == 0, done.stderr
+    assert "planted" not in (settings.input_dir / "metadata.jsonl").read_text("utf-8")
+    assert not list(settings.input_dir.parent.glob("*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--to", "txt,docx"], "docx is no export: choose of txt, jsonl, csv, parquet, xmp, html."),
+        (["--to", "txt", "--beside", "--input-dir", "nowhere"], "nowhere is not a directory; "),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    settings: Settings, flags: list[str], sentence: str
+) -> None:
+    done = export(settings, *flags)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(sentence)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    done = export(Settings(output_dir=tmp_path), "--to", "txt")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"{tmp_path} is not the output folder of a run, which has a summary.json.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_is_a_link_is_not_written_through(settings: Settings) -> None:
+    outside = settings.output_dir.parent / "outside"
+    outside.write_text("")
+    (settings.output_dir / LEDGER).symlink_to(outside)
+    done = export(settings, "--to", "txt")
+    assert done.returncode == 2
+    assert "is no regular file; move it away and export again." in done.stderr
+    assert outside.read_text() == ""
+
+
+def test_csv_holds_no_formula(settings: Settings) -> None:
+    import pandas
+
+    assert export(settings, "--to", "csv").returncode == 0
+    path = settings.output_dir / "captions.csv"
+    table = pandas.read_csv(path)
+    assert list(table.image) == ["a.png", "b & <c>'\".jpg", "ordner ü.png"]
+    assert table.caption[0] == "'" + CAPTIONS["a.png"]
+    assert table.edited.tolist() == [False, False, True]
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
+def test_load_dataset_reads_imagefolder_and_parquet(settings: Settings, tmp_path: Path) -> None:
+    import datasets
+
+    to = ("--to", "jsonl,parquet", "--thumbnails", "--include-flagged")
+    assert export(settings, *to).returncode == 0
+    assert export(settings, "--to", "jsonl", "--beside", "--include-flagged").returncode == 0
+    cache = str(tmp_path / "cache")
+    folder: Any = datasets.load_dataset(
+        "imagefolder", data_dir=str(settings.input_dir), split="train", cache_dir=cache
+    )
+    expected = CAPTIONS | {"ordner ü.png": "Eine Kiste"}
+    assert sorted(folder["text"]) == sorted(expected.values())
+    assert folder[0]["image"].size == (192, 128)
+
+    table: Any = datasets.load_dataset(
+        "parquet",
+        data_files=str(settings.output_dir / "captions.parquet"),
+        split="train",
+        cache_dir=cache,
+    )
+    rows = {row["image"]: row for row in table}
+    assert {name: row["caption"] for name, row in rows.items()} == expected
+    assert rows["cut.png"]["flags"] == ["truncated"]
+    assert rows["a.png"]["thumbnail"].size == (160, 107)
+    assert (rows["a.png"]["seconds"], rows["a.png"]["width"]) == (2.5, 24)
+    assert rows["a.png"]["image_sha256"] == stamp_of(settings.input_dir / "a.png").sha256
+
+
+SIDECAR = b"""<?xpacket begin='\xef\xbb\xbf' id='W5M0MpCehiHzreSzNTczkc9d'?>
+<x:xmpmeta xmlns:x='adobe:ns:meta/'><!-- mine -->
+<r:RDF xmlns:r='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>
+<r:Description xmlns:xmp='http://ns.adobe.com/xap/1.0/' r:about='' xmp:Rating='4'/>
+<r:Description r:about='' xmlns:d='http://purl.org/dc/elements/1.1/'>
+<d:description><r:Alt><r:li xml:lang='de'>Ein Bild</r:li>
+<r:li xml:lang='x-default'>old</r:li></r:Alt></d:description>
+<d:subject><r:Bag><r:li>tree</r:li></r:Bag></d:subject>
+</r:Description></r:RDF></x:xmpmeta>
+<?xpacket end='w'?>"""
+
+
+def exiftool(path: Path) -> dict[str, Any]:
+    if shutil.which("exiftool") is None:
+        pytest.skip("needs exiftool (Debian: apt-get install libimage-exiftool-perl)")
+    said = subprocess.run(["exiftool", "-json", path], capture_output=True, text=True, check=True)
+    facts: dict[str, Any] = json.loads(said.stdout)[0]
+    return facts
+
+
+def test_exiftool_reads_the_sidecars(settings: Settings) -> None:
+    (settings.input_dir / "a.png.xmp").write_bytes(SIDECAR)
+    (settings.input_dir / "ordner ü.png.xmp").write_text("<html>not one of these")
+    done = export(settings, "--to", "xmp", "--beside")
+    assert "ordner ü.png.xmp is no sidecar that can be added to" in done.stderr
+    facts = exiftool(settings.input_dir / "a.png.xmp")
+    assert facts["Description"] == CAPTIONS["a.png"].replace("\n", "\n")
+    assert facts["Description-de"] == "Ein Bild"
+    assert (facts["Rating"], facts["Subject"]) == (4, "tree")
+    assert "<!-- mine -->" in (settings.input_dir / "a.png.xmp").read_text("utf-8")
+    fresh = exiftool(settings.input_dir / "b & <c>'\".jpg.xmp")
+    assert fresh["Description"] == CAPTIONS["b & <c>'\".jpg"]
+
+    assert export(settings, "--to", "xmp", "--beside", "--xmp-name", "adobe").returncode == 0
+    assert exiftool(settings.input_dir / "a.xmp")["Description"] == CAPTIONS["a.png"]
+
+
+def test_a_sidecar_that_was_written_is_found_again() -> None:
+    once = with_description(None, "first\x00\ud800")
+    assert with_description(once, "first\x00\ud800") == once
+    assert with_description(SIDECAR, "second").count(b"second") == 1
+    assert b"old" not in with_description(SIDECAR, "second")
+
+
+def test_a_sidecar_that_declares_entities_is_left() -> None:
+    bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa">]><x>&a;</x>'
+    with pytest.raises(ValueError, match="document type"):
+        with_description(bomb, "text")
