@@ -198,6 +198,11 @@ class DeviceSettings(_Group):
 class ResultSettings(_Group):
     """What is written besides the captions."""
 
+    gallery: Annotated[bool, NotInRecipe("made from the captions")] = Field(
+        default=True,
+        title="Gallery",
+        description="Write index.html, a page with all pictures and their captions.",
+    )
     export: Annotated[
         tuple[Literal["txt", "jsonl", "csv", "parquet", "xmp", "html"], ...],
         NoDecode,  # a variable holds `txt,csv` like the flag

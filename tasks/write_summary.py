@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from captioner.export.exporting import Choice, export
 from captioner.export.place import Options
 from captioner.output.folder import OutputFolder
+from captioner.pages.gallery import write_gallery
 from captioner.run import Run
 from captioner.settings import Settings
 from tasks.artifacts import publish_report
@@ -14,13 +15,15 @@ from tasks.artifacts import publish_report
 
 @task(task_run_name="write_summary", cache_policy=NO_CACHE)
 def write_summary(run: Run, output: OutputFolder) -> None:
-    """Write both files, the exports, and a report about the run for the UI.
+    """Write both files, the gallery, the exports, and a report about the run for the UI.
 
     Raises:
         OutputError: one of them cannot be written.
         InputError: the pictures that exports are to go beside are not there any more.
     """
     output.finish(run)
+    if run.settings.gallery:
+        write_gallery(run, output)
     _export(run.settings)
     _log(run, output)
     publish_report(run, output)

@@ -13,49 +13,15 @@ import pytest
 from captioner.export.kinds import KINDS
 from captioner.export.place import LEDGER
 from captioner.export.xmp import with_description
-from captioner.output.folder import OutputFolder
-from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
-from captioner.records import Caption, Generation, Recipe
-from captioner.run import Run
 from captioner.settings import Settings
-from tests.conftest import ROOT, draw_picture
-
-CAPTIONS = {
-    "a.png": '=HYPERLINK("http://example.org") a formula,\nin two lines',
-    "b & <c>'\".jpg": 'A <script>alert("x")</script> & \u202e more',
-    "ordner ü.png": "Ein Kästchen",
-    "cut.png": "A caption that was cut",
-}
-
-
-def generation(text: str, *flags: str) -> Generation:
-    return Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0, flags=flags)
+from tests.conftest import ROOT
+from tests.finished import CAPTIONS, EDITED, FAILED, SKIPPED, finished
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A folder with four captions: one is flagged, and one edited by hand."""
-    settings = Settings(
-        input_dir=tmp_path / "in", output_dir=tmp_path / "out", user_prompt="Describe it."
-    )
-    settings.input_dir.mkdir()
-    for name in CAPTIONS:
-        draw_picture(settings.input_dir / name)
-    run = Run.begin(settings)
-    run.scan = scan(settings.input_dir)
-    recipe = Recipe.of(settings, "abc")
-    with OutputFolder(settings.output_dir) as output:
-        run.plan = output.plan(run.scan, settings, recipe)
-        for job in run.plan.todo:
-            key = job.picture.key
-            flags = ["truncated"] if key == "cut.png" else []
-            made = generation(CAPTIONS[key], *flags)
-            output.save(Caption(job, "Describe it.", made, stamp_of(job.picture.path)), recipe)
-        output.finish(run)
-    edited = settings.output_dir / "ordner ü.json"
-    edited.write_text(json.dumps(json.loads(edited.read_text()) | {"caption": "Eine Kiste"}))
-    return settings
+    return finished(tmp_path)
 
 
 def export(settings: Settings, *flags: str) -> "subprocess.CompletedProcess[str]":
@@ -196,10 +162,12 @@ def test_load_dataset_reads_imagefolder_and_parquet(settings: Settings, tmp_path
     assert export(settings, *to).returncode == 0
     assert export(settings, "--to", "jsonl", "--beside", "--include-flagged").returncode == 0
     cache = str(tmp_path / "cache")
+    for name in (FAILED, SKIPPED):  # imagefolder wants a line for each picture
+        (settings.input_dir / name).unlink()
     folder: Any = datasets.load_dataset(
         "imagefolder", data_dir=str(settings.input_dir), split="train", cache_dir=cache
     )
-    expected = CAPTIONS | {"ordner ü.png": "Eine Kiste"}
+    expected = CAPTIONS | EDITED
     assert sorted(folder["text"]) == sorted(expected.values())
     assert folder[0]["image"].size == (192, 128)
 

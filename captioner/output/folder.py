@@ -13,6 +13,7 @@ from captioner.errors import InputError
 from captioner.output.atomic import (
     cannot_write,
     remove_temporary_files,
+    write_bytes,
     write_json,
     write_json_list,
 )
@@ -20,6 +21,7 @@ from captioner.output.entries import entry_of, read_entry
 from captioner.output.lock import locked
 from captioner.output.planning import Planner
 from captioner.output.provenance import Provenance
+from captioner.output.results import Result, results
 from captioner.output.summary import summary
 from captioner.records import Caption, Picture, Plan, Recipe, Scan, Skipped
 from captioner.run import Run
@@ -124,6 +126,27 @@ class OutputFolder:
             write_json(path, summary(run))
         except OSError as error:
             raise cannot_write(path, error) from error
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file that is made from the captions, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = self._directory / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, text.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def results(self) -> Iterator[Result]:
+        """Every caption file in it, with the figures that its caption was made with.
+
+        Raises:
+            OutputError: the provenance cannot be read.
+        """
+        return results(self._directory)
 
     def entries(self, pictures: Iterable[Picture], plan: Plan) -> Iterator[dict[str, str]]:
         """The caption files of `pictures` that are there and are theirs, in their order."""

@@ -1,0 +1,182 @@
+// The gallery of one output folder. All texts are somebody else's: they are set as text, never as
+// HTML. `RESULTS` (gallery/data.js) has one object a picture; see captioner/pages/gallery.py.
+"use strict";
+
+const CHUNK = 60; // cards that are added at a time, as one scrolls
+const KINDS = [
+  ["all", "All", () => true],
+  ["new", "New in this run", (r) => r.new],
+  ["flagged", "Flagged", (r) => r.flags.length > 0],
+  ["edited", "Edited", (r) => r.edited],
+  ["skipped", "Skipped", (r) => r.state === "skipped"],
+  ["failed", "Failed", (r) => r.state === "failed"],
+];
+const ORDERS = {
+  name: null, // as they come
+  new: (a, b) => (b.at || "").localeCompare(a.at || ""),
+  long: (a, b) => b.text.length - a.text.length,
+  short: (a, b) => a.text.length - b.text.length,
+  slow: (a, b) => (b.seconds || 0) - (a.seconds || 0),
+};
+
+const byId = (id) => document.getElementById(id);
+const list = byId("pictures"), large = byId("large");
+let shown = RESULTS, added = 0, kind = "all", open = -1;
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function marks(result) {
+  const box = element("div", "marks");
+  if (result.state !== "captioned") box.append(element("span", "bad", result.state));
+  for (const flag of result.flags) box.append(element("span", "warn", flag));
+  if (result.edited) box.append(element("span", "", "edited"));
+  if (result.new) box.append(element("span", "", "new"));
+  return box;
+}
+
+function copyButton(result) {
+  const button = element("button", "copy", "Copy caption");
+  button.type = "button";
+  button.setAttribute("aria-label", `Copy the caption of ${result.name}`);
+  button.addEventListener("click", () => copy(result, button));
+  return button;
+}
+
+function card(result, place) {
+  const item = element("li");
+  if (result.picture) {
+    const button = element("button", "picture");
+    button.type = "button";
+    const image = element("img");
+    image.loading = "lazy";
+    image.decoding = "async";
+    image.src = result.small || result.picture;
+    image.alt = result.state === "captioned" ? result.text : result.name;
+    button.append(image);
+    button.addEventListener("click", () => enlarge(place));
+    item.append(button);
+  }
+  const text = element("div", "text");
+  text.append(element("h2", "", result.name), marks(result), element("p", "", result.text));
+  if (result.state === "captioned") text.append(copyButton(result));
+  item.append(text);
+  return item;
+}
+
+function more() {
+  const next = shown.slice(added, added + CHUNK);
+  list.append(...next.map((result, i) => card(result, added + i)));
+  added += next.length;
+}
+
+function update() {
+  const words = byId("words").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const folder = byId("folder").value;
+  const wanted = KINDS.find(([name]) => name === kind)[2];
+  const matches = (r) =>
+    wanted(r) && (!folder || r.name.startsWith(folder)) && words.every((w) => haystack(r).includes(w));
+  shown = RESULTS.filter(matches);
+  const order = ORDERS[byId("order").value];
+  if (order) shown = shown.slice().sort(order);
+  list.replaceChildren();
+  added = 0;
+  more();
+  const of = shown.length === RESULTS.length ? "" : ` of ${RESULTS.length.toLocaleString("en")}`;
+  const noun = RESULTS.length === 1 ? "picture" : "pictures";
+  byId("count").textContent = `${shown.length.toLocaleString("en")}${of} ${noun}`;
+}
+
+function haystack(result) {
+  result.hay ??= `${result.name}\n${result.text}`.toLowerCase();
+  return result.hay;
+}
+
+async function copy(result, button) {
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(result.text);
+    button.textContent = "Copied";
+  } catch {
+    const area = element("textarea"); // where a page from a file may not use the clipboard
+    area.value = result.text;
+    (large.open ? large : document.body).append(area);
+    area.select();
+    button.textContent = document.execCommand("copy") ? "Copied" : "Cannot copy here";
+    area.remove();
+    button.focus();
+  }
+  setTimeout(() => { button.textContent = before; }, 1500);
+}
+
+function enlarge(place) {
+  const result = shown[place];
+  if (!result) return;
+  open = place;
+  byId("large-name").textContent = result.name;
+  byId("large-picture").src = result.picture || "";
+  byId("large-picture").alt = result.state === "captioned" ? result.text : result.name;
+  byId("large-picture").hidden = !result.picture;
+  byId("large-link").href = result.picture || "";
+  byId("large-caption").textContent = result.text;
+  byId("large-copy").hidden = result.state !== "captioned";
+  const figures = Object.entries(result.figures || {});
+  byId("large-figures").replaceChildren(
+    ...figures.flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)])
+  );
+  if (!large.open) large.showModal();
+}
+
+function step(by) {
+  const place = open + by;
+  if (place >= 0 && place < shown.length) enlarge(place);
+}
+
+function prepare() {
+  for (const [name, title, belongs] of KINDS) {
+    const count = RESULTS.filter(belongs).length;
+    if (name !== "all" && !count) continue;
+    const button = element("button", "", `${title} (${count.toLocaleString("en")})`);
+    button.type = "button";
+    button.setAttribute("aria-pressed", String(name === kind));
+    button.addEventListener("click", () => {
+      kind = name;
+      for (const other of byId("kinds").children) other.setAttribute("aria-pressed", String(other === button));
+      update();
+    });
+    byId("kinds").append(button);
+  }
+  const folders = [...new Set(RESULTS.map((r) => r.name.slice(0, r.name.lastIndexOf("/") + 1)))].filter(Boolean);
+  if (folders.length) {
+    byId("folder").append(new Option("all folders", ""), ...folders.map((f) => new Option(f, f)));
+    byId("folder").parentElement.hidden = false;
+  }
+  let waiting = 0;
+  byId("words").addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(update, 120);
+  });
+  byId("folder").addEventListener("change", update);
+  byId("order").addEventListener("change", update);
+  byId("large-copy").addEventListener("click", () => copy(shown[open], byId("large-copy")));
+  large.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !large.open && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName)) {
+      event.preventDefault();
+      byId("words").focus();
+    }
+  });
+  new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) more();
+  }, { rootMargin: "1500px" }).observe(byId("end"));
+  update();
+}
+
+prepare();

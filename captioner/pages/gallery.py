@@ -1,0 +1,109 @@
+"""index.html: the pictures of an output folder with their captions, to look through in a browser.
+
+A page, a style sheet and a script that are the same for every folder, and `gallery/data.js` with
+what is shown. It opens from the file system, without a server. Names, captions and reasons are
+somebody else's: they travel as JSON and are set as text, and the page's Content-Security-Policy
+lets nothing run or load that is not beside it. Knows nothing of Prefect.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes
+
+from captioner.output.folder import OutputFolder
+from captioner.output.results import Result
+from captioner.pages.escaping import shown
+from captioner.pictures.scan import natural_key
+from captioner.run import Run
+
+PAGE = "index.html"
+ASSETS = ("gallery.css", "gallery.js")
+TITLE_CHARACTERS = 100
+
+
+def write_gallery(run: Run, output: OutputFolder) -> None:
+    """Write the page and what belongs to it; every caption of the folder is in it, and what this
+    run skipped or failed.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    assets = files("captioner.pages") / "assets"
+    for name in ASSETS:
+        output.write(f"gallery/{name}", (assets / name).read_text("utf-8"))
+    output.write("gallery/data.js", data(entries(run, output)))
+    output.write(PAGE, page(run.settings.input_dir, run.counts()))
+
+
+def page(input_dir: Path, about: str) -> str:
+    """The HTML, which holds nothing of a picture."""
+    from jinja2 import Environment  # here: most of what imports this module shows no page
+
+    template = (files("captioner.pages") / "assets" / "index.html.j2").read_text("utf-8")
+    name = input_dir.resolve().name or str(input_dir)
+    html = Environment(autoescape=True).from_string(template)
+    return html.render(title=shown(name, TITLE_CHARACTERS), about=about) + "\n"
+
+
+def data(entries: Iterable[dict[str, Any]]) -> str:
+    """The script that holds `RESULTS`: JSON, a line a picture."""
+    lines = (json.dumps(entry, ensure_ascii=True, separators=(",", ":")) for entry in entries)
+    return "const RESULTS = [\n" + ",\n".join(lines) + "\n];\n"
+
+
+def entries(run: Run, output: OutputFolder) -> Iterator[dict[str, Any]]:
+    """What the page shows of each picture, in natural order; troubled ones among the others."""
+    new = {caption.job.picture.key for caption in run.captioned}
+    trouble = {s.picture.key: ("skipped", s.reason) for s in run.all_skipped}
+    trouble |= {f.job.picture.key: ("failed", f.reason) for f in run.failures}
+    there = {picture.key for picture in run.plan.pictures}
+    captions = {r.key: r for r in output.results() if r.key in there}
+    for key in sorted({*captions, *trouble}, key=natural_key):
+        state, reason = trouble.get(key, ("captioned", ""))
+        picture = address(run.settings.input_dir / key, run.settings.output_dir)
+        entry: dict[str, Any] = {
+            "name": key,
+            "state": state,
+            "text": reason,
+            "picture": picture,
+            "flags": [],
+            "edited": False,
+            "new": key in new,
+        }
+        if state == "captioned":
+            result = captions[key]
+            entry |= {
+                "text": result.caption,
+                "flags": list(result.flags),
+                "edited": result.edited,
+                "at": result.figures.at,
+                "seconds": result.figures.seconds,
+                "figures": dict(_figures(result)),
+            }
+        yield entry
+
+
+def address(path: Path, home: Path) -> str:
+    """The relative address of a file for a page in `home`."""
+    return quote_from_bytes(os.fsencode(os.path.relpath(path, home)), safe="/")
+
+
+def _figures(result: Result) -> Iterator[tuple[str, str]]:
+    made = result.figures
+    if made.width and made.height:
+        yield "Seen as", f"{made.width:,} × {made.height:,} pixels"
+    if made.image_tokens is not None:
+        yield "Image tokens", f"{made.image_tokens:,}"
+    if made.generated_tokens is not None:
+        yield "Tokens of the caption", f"{made.generated_tokens:,}"
+    if made.seconds is not None:
+        yield "Seconds on the device", f"{made.seconds:,.2f}"
+    yield "Prompt", result.prompt
+    if made.repo_id or made.revision:
+        yield "Model", " ".join(filter(None, (made.repo_id, (made.revision or "")[:12])))
+    if made.at:
+        yield "Captioned", made.at

@@ -1,0 +1,167 @@
+"""index.html of an output folder, opened from the file system in a real browser."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from captioner.pages.gallery import data
+from captioner.settings import Settings
+from tests.browser import Browser
+from tests.conftest import draw_picture
+from tests.finished import CAPTIONS, finished
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return finished(tmp_path_factory.mktemp("gallery"))
+
+
+@pytest.fixture(scope="module")
+def browser(settings: Settings) -> Iterator[Browser]:
+    with Browser(settings.output_dir.as_uri()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser) -> Page:
+    browser.page.set_viewport_size({"width": 1280, "height": 900})
+    page = browser.open("/index.html", "v1")
+    expect(page.locator("#pictures > li").first).to_be_visible()
+    return page
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("#pictures h2").all_text_contents()
+
+
+def serious(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{v['id']}: {v['help']}" for v in found if v["impact"] in ("serious", "critical")]
+
+
+def test_every_picture_is_there_with_its_caption_as_text(page: Page, browser: Browser) -> None:
+    assert names(page) == [*list(CAPTIONS)[:3], "failed.png", "ordner ü.png", "skipped.png"]
+    texts = page.locator("#pictures .text > p").all_text_contents()
+    assert texts[0] == CAPTIONS["a.png"]
+    assert texts[1] == CAPTIONS["b & <c>'\".jpg"]
+    assert texts[3] == "the <b>device</b> said no"
+    assert texts[4] == "Eine Kiste"
+    images = page.locator("#pictures img")
+    assert images.nth(1).get_attribute("alt") == CAPTIONS["b & <c>'\".jpg"]
+    page.wait_for_function("document.querySelectorAll('#pictures img')[1].naturalWidth === 192")
+    assert browser.errors == []
+    assert page.locator("#pictures script").count() == 0
+
+
+def test_search_filters_and_order(page: Page) -> None:
+    page.get_by_label("Search").fill("KISTE")
+    expect(page.locator("#count")).to_have_text("1 of 6 pictures")
+    assert names(page) == ["ordner ü.png"]
+    page.get_by_label("Search").fill("")
+    kinds = {"Flagged (1)": ["cut.png"], "Edited (1)": ["ordner ü.png"]}
+    kinds |= {"Skipped (1)": ["skipped.png"], "Failed (1)": ["failed.png"]}
+    for title, expected in kinds.items():
+        page.get_by_role("button", name=title).click()
+        expect(page.locator("#count")).to_have_text("1 of 6 pictures")
+        assert names(page) == expected
+    page.get_by_role("button", name="New in this run (4)").click()
+    page.get_by_label("Order").select_option("short")
+    assert names(page)[:2] == ["ordner ü.png", "cut.png"]
+
+
+def test_by_keyboard_a_picture_is_enlarged_and_its_caption_copied(
+    page: Page, browser: Browser
+) -> None:
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search")).to_be_focused()
+    first = page.locator(".picture").first
+    first.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("heading")).to_have_text("a.png")
+    expect(dialog.locator("#large-figures")).to_contain_text("Seconds on the device2.50")
+    page.keyboard.press("ArrowRight")
+    expect(dialog.get_by_role("heading")).to_have_text("b & <c>'\".jpg")
+    browser.keep("gallery-large")
+    dialog.get_by_role("button", name="Copy caption").click()
+    expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    page.get_by_label("Search").focus()
+    page.keyboard.press("ControlOrMeta+V")
+    expect(page.get_by_label("Search")).to_have_value(CAPTIONS["b & <c>'\".jpg"])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_used_without_seeing_it(page: Page, browser: Browser, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    browser.keep(f"gallery-{scheme}")
+    assert serious(page) == []
+    page.locator(".picture").first.click()
+    assert serious(page) == []
+    page.keyboard.press("Escape")
+    page.emulate_media(color_scheme="light")
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page, browser: Browser) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    browser.keep("gallery-phone")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert serious(page) == []
+
+
+def test_nothing_planted_in_the_page_runs(page: Page) -> None:
+    added = page.evaluate(
+        """() => new Promise((resolve) => {
+            const script = document.createElement("script");
+            script.textContent = "window.planted = true";
+            document.body.append(script);
+            const image = document.createElement("img");
+            image.setAttribute("onerror", "window.planted = true");
+            image.src = "nowhere.png";
+            document.body.append(image);
+            setTimeout(() => resolve(window.planted === undefined), 300);
+        })"""
+    )
+    assert added
+
+
+def test_of_ten_thousand_pictures_only_those_near_the_screen_are_made(
+    tmp_path: Path, settings: Settings, browser: Browser
+) -> None:
+    many = tmp_path / "many"
+    (many / "gallery").mkdir(parents=True)
+    for name in ("index.html", "gallery/gallery.css", "gallery/gallery.js"):
+        (many / name).write_bytes((settings.output_dir / name).read_bytes())
+    draw_picture(many / "p.png")
+    entry = {"state": "captioned", "text": "A box.", "picture": "p.png", "flags": []}
+    folders = [f"f{number % 7}/" for number in range(10_000)]
+    (many / "gallery" / "data.js").write_text(
+        data(entry | {"name": f"{folder}p{n}.png"} for n, folder in enumerate(folders))
+    )
+    page = browser.page
+    page.goto((many / "index.html").as_uri())
+    expect(page.locator("#count")).to_have_text("10,000 pictures")
+    assert page.locator("#pictures > li").count() < 300
+    page.get_by_label("Search").fill("p9999.png")
+    expect(page.locator("#count")).to_have_text("1 of 10,000 pictures")
+    page.get_by_label("Search").fill("")
+    page.get_by_label("Folder").select_option("f3/")
+    expect(page.locator("#count")).to_have_text("1,429 of 10,000 pictures")
+    for _ in range(3):
+        before = page.locator("#pictures > li").count()
+        page.locator("#end").scroll_into_view_if_needed()
+        expect(page.locator("#pictures > li")).not_to_have_count(before)
+
+
+def test_the_data_is_json_whatever_a_caption_says() -> None:
+    hostile = {"text": "</script>\u2028\ud800`${x}`"}
+    lines = data([hostile]).splitlines()
+    assert json.loads(lines[1]) == hostile
+    assert lines[1].isascii()
