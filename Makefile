@@ -6,11 +6,13 @@ TWO := --numprocesses 2
 QUICK := -m "not server and not browser and not model" --dist worksteal
 WHOLE := --dist loadfile --no-loadscope-reorder
 SEED ?= 1
+INPUT ?= input
+OUTPUT ?= output
 N ?= 500
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test quick chromium lint evaluate bench constraints clean
+.PHONY: help run ui review test quick chromium lint evaluate bench constraints clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +24,9 @@ run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedd
 
 ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C
 	@$(BIN)/python -m flows.hosting.ui
+
+review: $(VENV)/.run ## Correct the captions of OUTPUT in a browser, beside the pictures of INPUT
+	@$(BIN)/python -m captioner.review $(OUTPUT) --input-dir $(INPUT)
 
 test: chromium lint ## Lint, then run the whole test suite, two files at a time
 	$(BIN)/python -m pytest $(TWO) $(WHOLE)

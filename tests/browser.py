@@ -60,6 +60,10 @@ class Browser:
         self.page.goto(self.base + ("/v2" if version == "v2" else "") + path)
         return self.page
 
+    def window(self) -> Page:
+        """A second window, which shares nothing with the first."""
+        return self._chromium.new_page(viewport={"width": SIZE[0], "height": SIZE[1]})
+
     def keep(self, name: str, full_page: bool = False) -> Path:
         """A screenshot of what the page shows, in the folder that CI keeps."""
         SCREENSHOTS.mkdir(exist_ok=True)

@@ -19,6 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "output": {"pictures"},
     "pages": {"pictures", "output"},
     "export": {"pictures", "output", "pages"},
+    "review": {"pictures", "output", "pages"},
 }
 BASE = ("text", "errors", "settings", "records", "run")  # each may import those before it
 # what the flow needs of its host: errors without a traceback, and the command that it is

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from captioner.output.entries import entry_digest, read_entry
 from captioner.output.provenance import PROGRAM, Made, Provenance
+from captioner.output.reviews import AGAIN, read_reviews
 from captioner.pictures.names import caption_file_names
 from captioner.pictures.stamps import looks_unchanged, stamp_of
 from captioner.records import Gone, Job, Picture, Plan, Recipe, Skipped
@@ -21,6 +22,7 @@ IMAGE_CHANGED = "image changed"
 FLAGGED = "flagged last time"
 NEWER_PROGRAM = "could not be read by an earlier version"
 OVERWRITE = "--overwrite"
+SENT_BACK = "sent back in a review"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Planner:
         self._settings = settings
         self._recipe = recipe
         self._made = provenance.read()
+        self._reviews = read_reviews(directory)
         self._todo: list[tuple[Picture, str, str | None]] = []  # with caption file and reason
         self._up_to_date: list[str] = []
         self._edited: list[str] = []
@@ -94,6 +97,10 @@ class Planner:
             self._edited.append(picture.key)
         if self._settings.overwrite:
             self._todo.append((picture, file, OVERWRITE if before or found.there else None))
+            return
+        review = self._reviews.get(picture.key)
+        if review and review.verdict == AGAIN and review.digest == found.digest.hex():
+            self._todo.append((picture, file, SENT_BACK))
             return
         if edited:
             self._up_to_date.append(picture.key)

@@ -39,14 +39,14 @@ def write_gallery(run: Run, output: OutputFolder) -> None:
     output.write(PAGE, page(run.settings.input_dir, run.counts()))
 
 
-def page(input_dir: Path, about: str) -> str:
-    """The HTML, which holds nothing of a picture."""
+def page(input_dir: Path, about: str, *, review: bool = False) -> str:
+    """The HTML, which holds nothing of a picture; for a review with what belongs to that."""
     from jinja2 import Environment  # here: most of what imports this module shows no page
 
     template = (files("captioner.pages") / "assets" / "index.html.j2").read_text("utf-8")
     name = input_dir.resolve().name or str(input_dir)
     html = Environment(autoescape=True).from_string(template)
-    return html.render(title=shown(name, TITLE_CHARACTERS), about=about) + "\n"
+    return html.render(title=shown(name, TITLE_CHARACTERS), about=about, review=review) + "\n"
 
 
 def data(entries: Iterable[dict[str, Any]]) -> str:
@@ -82,7 +82,7 @@ def entries(run: Run, output: OutputFolder) -> Iterator[dict[str, Any]]:
                 "edited": result.edited,
                 "at": result.figures.at,
                 "seconds": result.figures.seconds,
-                "figures": dict(_figures(result)),
+                "figures": dict(figures(result)),
             }
         yield entry
 
@@ -92,7 +92,8 @@ def address(path: Path, home: Path) -> str:
     return quote_from_bytes(os.fsencode(os.path.relpath(path, home)), safe="/")
 
 
-def _figures(result: Result) -> Iterator[tuple[str, str]]:
+def figures(result: Result) -> Iterator[tuple[str, str]]:
+    """How a caption was made, as names and values for a reader."""
     made = result.figures
     if made.width and made.height:
         yield "Seen as", f"{made.width:,} × {made.height:,} pixels"

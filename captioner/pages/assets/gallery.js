@@ -10,6 +10,9 @@ const KINDS = [
   ["edited", "Edited", (r) => r.edited],
   ["skipped", "Skipped", (r) => r.state === "skipped"],
   ["failed", "Failed", (r) => r.state === "failed"],
+  ["open", "Not reviewed", (r) => r.review === "open"],
+  ["accepted", "Accepted", (r) => r.review === "accepted"],
+  ["again", "To be captioned again", (r) => r.review === "again"],
 ];
 const ORDERS = {
   name: null, // as they come
@@ -35,6 +38,8 @@ function marks(result) {
   if (result.state !== "captioned") box.append(element("span", "bad", result.state));
   for (const flag of result.flags) box.append(element("span", "warn", flag));
   if (result.edited) box.append(element("span", "", "edited"));
+  if (result.review === "accepted") box.append(element("span", "good", "accepted"));
+  if (result.review === "again") box.append(element("span", "warn", "to be captioned again"));
   if (result.new) box.append(element("span", "", "new"));
   return box;
 }
@@ -129,6 +134,7 @@ function enlarge(place) {
     ...figures.flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)])
   );
   if (!large.open) large.showModal();
+  large.dispatchEvent(new CustomEvent("enlarged", { detail: result }));
 }
 
 function step(by) {
@@ -136,10 +142,11 @@ function step(by) {
   if (place >= 0 && place < shown.length) enlarge(place);
 }
 
-function prepare() {
+function countKinds() {
+  byId("kinds").replaceChildren();
   for (const [name, title, belongs] of KINDS) {
     const count = RESULTS.filter(belongs).length;
-    if (name !== "all" && !count) continue;
+    if (name !== "all" && name !== kind && !count) continue;
     const button = element("button", "", `${title} (${count.toLocaleString("en")})`);
     button.type = "button";
     button.setAttribute("aria-pressed", String(name === kind));
@@ -150,6 +157,10 @@ function prepare() {
     });
     byId("kinds").append(button);
   }
+}
+
+function prepare() {
+  countKinds();
   const folders = [...new Set(RESULTS.map((r) => r.name.slice(0, r.name.lastIndexOf("/") + 1)))].filter(Boolean);
   if (folders.length) {
     byId("folder").append(new Option("all folders", ""), ...folders.map((f) => new Option(f, f)));
@@ -164,6 +175,7 @@ function prepare() {
   byId("order").addEventListener("change", update);
   byId("large-copy").addEventListener("click", () => copy(shown[open], byId("large-copy")));
   large.addEventListener("keydown", (event) => {
+    if (event.target.tagName === "TEXTAREA") return;
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });

@@ -1,0 +1,121 @@
+"""What a person thought of captions: `reviews.jsonl` in the output folder, and edits by hand.
+
+One JSON object a line, only ever appended; the last line of a picture counts, for as long as its
+caption file says what it said then. Knows nothing of the page that asks the person.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from captioner.errors import CaptionerError, OutputError
+from captioner.output.atomic import cannot_write, json_text, write_json
+from captioner.output.entries import entry_digest, read_entry
+from captioner.text import printable
+
+REVIEWS = "reviews.jsonl"
+ACCEPTED, AGAIN, OPEN = "accepted", "again", "open"  # OPEN takes one of the others back
+VERDICTS = (ACCEPTED, AGAIN, OPEN)
+
+
+class Changed(CaptionerError):
+    """A caption file does not say any more what the person saw."""
+
+    def __init__(self, caption: str, digest: str) -> None:
+        super().__init__("The caption was changed meanwhile.")
+        self.caption = caption  # what it says now
+        self.digest = digest
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What was said of one caption."""
+
+    verdict: str  # of VERDICTS
+    digest: str  # of what the caption file said, in hexadecimal
+
+
+def read_reviews(directory: Path) -> dict[str, Review]:
+    """The last review of each picture, by the picture's key; lines that are none do not count.
+
+    Raises:
+        OutputError: the file is there and cannot be read.
+    """
+    latest: dict[str, Review] = {}
+    for line in _lines(directory / REVIEWS):
+        try:
+            said = json.loads(line)
+            if said["verdict"] in VERDICTS:
+                latest[str(said["image"])] = Review(said["verdict"], str(said["digest"]))
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+    return latest
+
+
+def add_review(directory: Path, image: str, review: Review) -> None:
+    """Append a review.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = directory / REVIEWS
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    line = {"at": now, "image": image, "verdict": review.verdict, "digest": review.digest}
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        with os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0) as file:
+            _check_regular(file.fileno())
+            # on a line of its own, whatever a process that was killed left half written
+            file.write(b"\n" + json_text(line).encode(errors="backslashreplace") + b"\n")
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def digest_of(image: str, prompt: object, caption: object) -> str:
+    """What tells one content of a caption file from another, in hexadecimal."""
+    return entry_digest(image, prompt, caption).hex()
+
+
+def edit(directory: Path, file: Path, before: str, caption: str) -> str:
+    """Write another caption into a caption file, as a hand would have; the digest of it.
+
+    Raises:
+        Changed: the file does not say any more what had the digest `before`.
+        OutputError: it cannot be written.
+    """
+    path = directory / file
+    entry = read_entry(path) or {}
+    image, prompt = entry.get("image"), entry.get("prompt")
+    now = entry_digest(image, prompt, entry.get("caption")).hex()
+    if now != before:
+        raise Changed(str(entry.get("caption", "")), now)
+    try:
+        write_json(path, entry | {"caption": caption})
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return entry_digest(image, prompt, caption).hex()
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            _check_regular(file.fileno())
+            yield from file
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        shown = printable(str(path))
+        raise OutputError(
+            f"{shown} cannot be read ({error.strerror or error}): move it away."
+        ) from error
+
+
+def _check_regular(descriptor: int) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(None, "it is no regular file")

@@ -1,0 +1,134 @@
+"""What a review does to an output folder: it lists captions, saves edits and notes verdicts.
+
+Knows nothing of HTTP.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from captioner.errors import InputError
+from captioner.output.results import PROVENANCE, Result, results
+from captioner.output.reviews import (
+    ACCEPTED,
+    AGAIN,
+    OPEN,
+    Review,
+    add_review,
+    digest_of,
+    edit,
+    read_reviews,
+)
+from captioner.pages.gallery import figures
+
+RECENTLY = 60.0  # seconds
+
+
+class Desk:
+    """One output folder under review; its methods may be called by any number of threads."""
+
+    def __init__(self, output_dir: Path, input_dir: Path) -> None:
+        """Read the captions.
+
+        Raises:
+            InputError: there are none, or the pictures are not where they are said to be.
+            OutputError: the folder cannot be read.
+        """
+        self._directory = output_dir
+        self._input = input_dir
+        self._writing = threading.Lock()
+        self._files: dict[str, Path] = {}
+        self._keys: dict[str, str] = {}  # by the names that pictures have in addresses
+        read_reviews(output_dir)
+        for result in results(output_dir):
+            self._know(result)
+        if not self._files:
+            raise InputError(f"{output_dir} holds no captions to review.")
+        if not any((input_dir / key).is_file() for key in self._files):
+            raise InputError(
+                f"None of the pictures is in {input_dir}; name their folder with --input-dir."
+            )
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """What the page shows of each caption, as the folder is now.
+
+        Raises:
+            OutputError: the folder cannot be read.
+        """
+        said = read_reviews(self._directory)
+        for result in results(self._directory):
+            yield self._entry(result, self._know(result), said.get(result.key))
+
+    def picture(self, name: str) -> Path | None:
+        """The picture that has this name in addresses; None when it is not in the folder."""
+        try:
+            path = (self._input / self._keys[name]).resolve(strict=True)
+        except (KeyError, OSError, RuntimeError):
+            return None
+        inside = path.is_relative_to(self._input.resolve())
+        return path if inside and path.is_file() else None
+
+    def save(self, key: str, before: str, caption: str) -> str:
+        """Write an edited caption, which is accepted by that; the digest of what is there now.
+
+        Raises:
+            KeyError: there is no such caption.
+            Changed: its file does not say any more what had the digest `before`.
+            OutputError: it cannot be written.
+        """
+        with self._writing:
+            after = edit(self._directory, self._files[key], before, caption)
+            add_review(self._directory, key, Review(ACCEPTED, after))
+            return after
+
+    def judge(self, key: str, verdict: str, digest: str) -> None:
+        """Note what the person thinks of the caption that has this digest.
+
+        Raises:
+            KeyError: there is no such caption, or no such verdict.
+            OutputError: it cannot be noted.
+        """
+        if key not in self._files or verdict not in (ACCEPTED, AGAIN, OPEN):
+            raise KeyError(key)
+        with self._writing:
+            add_review(self._directory, key, Review(verdict, digest))
+
+    def busy(self) -> bool:
+        """Whether a run has written to the folder within the last minute.
+
+        Its lock is not asked: a run that began in that moment would find it taken.
+        """
+        try:
+            written = (self._directory / PROVENANCE).stat().st_mtime
+        except OSError:
+            return False
+        return abs(time.time() - written) < RECENTLY
+
+    def _know(self, result: Result) -> str:
+        """Note where the caption is; the name of its picture in addresses."""
+        name = hashlib.sha256(result.key.encode(errors="surrogateescape")).hexdigest()[:20]
+        self._files[result.key] = result.file
+        self._keys[name] = result.key
+        return name
+
+    def _entry(self, result: Result, name: str, review: Review | None) -> dict[str, Any]:
+        digest = digest_of(result.key, result.prompt, result.caption)
+        fresh = review is not None and review.digest == digest
+        return {
+            "name": result.key,
+            "state": "captioned",
+            "text": result.caption,
+            "picture": f"picture/{name}",
+            "flags": list(result.flags),
+            "edited": result.edited,
+            "new": False,
+            "at": result.figures.at,
+            "seconds": result.figures.seconds,
+            "figures": dict(figures(result)),
+            "digest": digest,
+            "made": result.figures.digest.hex(),  # of what the model said; another is an edit
+            "review": review.verdict if review is not None and fresh else OPEN,
+        }
