@@ -152,6 +152,25 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_sentence(
         assert {path: path.stat() for path in before} == before
 
 
+def test_several_captions_that_cannot_be_saved_are_one_sentence(
+    pictures: Settings, with_server: Environment
+) -> None:
+    at_once = ("--model", str(pictures.model), "--batch-size", "12")  # and so are their ends
+    with running(pictures, with_server, *at_once) as process:
+        _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    for path in pictures.output_dir.glob("p*.json"):
+        path.unlink()
+        (path / "in the way").mkdir(parents=True)
+    with running(pictures, with_server, *at_once, "--overwrite") as process:
+        _, errors = process.communicate(timeout=200)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    assert errors.count("cannot be written: Is a directory.") == 1, errors
+    assert " - ERROR - " in errors.splitlines()[-1]
+    assert errors.count(" - ERROR - ") == 1
+
+
 def test_an_output_folder_that_becomes_read_only_ends_the_run_with_one_sentence(
     pictures: Settings, with_server: Environment
 ) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, CaptionError
 
 DEBUG_VARIABLE = "CAPTION_DEBUG"
 
@@ -25,14 +25,6 @@ INTERRUPTED = "aborted by"  # said in our own words
 CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
 PRIVATE_LOGGERS = "prefect._"  # what Prefect says of its insides means nothing to a user
 QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
-
-
-_errors_shown: set[str] = set()
-
-
-def was_shown(sentence: str) -> bool:
-    """Whether the terminal has shown an error with these words."""
-    return sentence in _errors_shown
 
 
 def debugging() -> bool:
@@ -53,6 +45,7 @@ def say_it_plainly(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, (CaptionerError, CancelledRun, FailedRun)):
         record.msg, record.args, record.exc_info = str(error), (), None
+        record.ends_the_run = not isinstance(error, CaptionError)
     if record.levelno == logging.ERROR and record.getMessage().startswith(SKIPPED):
         record.levelno, record.levelname = logging.INFO, "INFO"
     return record.getMessage() != COMPLETED
@@ -109,8 +102,6 @@ class TerminalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's line; tracebacks are for --debug."""
-        if record.levelno >= logging.ERROR:
-            _errors_shown.add(record.getMessage())
         if getattr(record, "plain", False):
             return record.getMessage()
         if record.exc_info and not debugging():
@@ -121,7 +112,10 @@ class TerminalFormatter(logging.Formatter):
 
 class OursOrSerious(logging.Filter):
     """Leaves out what Prefect says of its own doings below a warning, unless with --debug, and
-    reduces all complaints of a server that does not answer to one sentence."""
+    reduces all complaints of a server that does not answer to one sentence.
+
+    What ends a run may end several of its task runs, each of which says so: the end says it once.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +129,7 @@ class OursOrSerious(logging.Filter):
             return True
         if record.levelno < logging.WARNING or record.name.startswith(PRIVATE_LOGGERS):
             return False
-        if self._is_about_server(record):
+        if getattr(record, "ends_the_run", False) or self._is_about_server(record):
             return False
         if record.name == CONNECTION_LOGGER:
             return self._say_once(record)

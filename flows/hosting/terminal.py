@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from captioner.run import Run, watched
 from flows.hosting.command_line import CommandLine, parse_command_line
-from flows.hosting.log_lines import DEBUG_VARIABLE, FinishedTaskRuns, debugging, was_shown
+from flows.hosting.log_lines import DEBUG_VARIABLE, FinishedTaskRuns, debugging
 from flows.hosting.lost_server import is_of_server, leave, server_name, waiting_said
 
 if TYPE_CHECKING:
     from prefect import Flow
     from prefect.client.schemas.objects import State
+
+logger = logging.getLogger(__name__)
 
 LOGGING_CONFIG = Path(__file__).with_name("logging.yml")
 
@@ -113,8 +115,7 @@ def _exit_code(run: Run) -> int:
     if run.unexpected:
         return _unexpected(run.unexpected)
     if run.error:
-        if not was_shown(str(run.error)):  # Prefect does not log every end of a run
-            print(run.error, file=sys.stderr)
+        logger.error("%s", run.error)
         return SOME_FAILED if isinstance(run.error, (OutputError, DeviceError)) else CANNOT_START
     if run.interrupted:
         print(run.verdict(), file=sys.stderr)
