@@ -6,7 +6,7 @@ The flow owns it and is the only one that writes to it; whoever hosts the flow s
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Self
@@ -16,6 +16,7 @@ from captioner.records import (
     Caption,
     DeviceFigures,
     Failure,
+    Job,
     LoadedModel,
     Plan,
     Progress,
@@ -39,7 +40,10 @@ class Run:
         self.captioned: list[Caption] = []  # without their texts, so that it stays small
         self.skipped: list[Skipped] = []
         self.failures: list[Failure] = []
+        self.downloading: Callable[[], Progress] | None = None  # how far, while the model comes
+        self.on_device: tuple[Job, ...] = ()  # what is being captioned
         self.interrupted = False
+        self.complete = False  # all is done, and its last file is written
         self.error: CaptionerError | None = None  # what ended it before its time
         self.unexpected: Exception | None = None  # the same, and a mistake of ours
         self._began = self._loaded = self._ended = time.perf_counter()
@@ -95,9 +99,13 @@ class Run:
     @property
     def progress(self) -> Progress:
         """For example 38.7 % and `12 of 31: 11 captioned, 1 skipped`."""
-        done = len(self.captioned) + len(self.skipped) + len(self.failures)
-        total = len(self.plan.todo)
+        done, total = self.done, len(self.plan.todo)
         return Progress.of(done, total, f"{done:,} of {total:,}: {self.counts()}")
+
+    @property
+    def done(self) -> int:
+        """How many of the pictures that were to be done have been."""
+        return len(self.captioned) + len(self.skipped) + len(self.failures)
 
     def counts(self) -> str:
         """For example `7 captioned, 20 up to date, 1 skipped`; `Nothing new: ...` without work."""
@@ -123,7 +131,9 @@ class Run:
         if self.error:
             return str(self.error)
         if self.interrupted:
-            return f"Interrupted: {self.counts() if self.captioned else 'before the first caption'}"
+            so_far = self.counts() if self.captioned else "before the first caption"
+            left = len(self.plan.todo) - self.done
+            return f"Interrupted: {so_far}" + (f", {left} to go" if left else "")
         if self.scan and not self.scan.pictures:
             return f"No PNG, JPG or JPEG files in {printable(str(self.settings.input_dir))}"
         return self.counts()

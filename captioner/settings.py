@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
+MAX_TOKENS = 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
 
@@ -113,7 +114,7 @@ class DecodingSettings(_Group):
     max_tokens: Annotated[int, InRecipe("token limit")] = Field(
         default=512,
         ge=1,
-        le=32_768,
+        le=MAX_TOKENS,
         title="Tokens at most",
         description="A caption is cut after this many tokens.",
     )

@@ -1,16 +1,16 @@
 """The state machine: caption every picture of a directory with a local MLX model.
 
-    CheckInputDir → ScanImages → CheckCaptions
-        → CheckModel → (DownloadModel) → LoadModel
-        → for each picture that is not up to date: ValidateImage → GenerateCaption → SaveJSON
-        → WriteSummary
-
-`python flows/caption_flow.py` runs it here; `prefect.yaml` deploys it.
+CheckInputDir → ScanImages → CheckCaptions
+    → CheckModel → (DownloadModel) → LoadModel
+    → for each picture that is not up to date: ValidateImage → GenerateCaption → SaveJSON
+    → WriteSummary
 """
 
 if __name__ == "__main__":
-    # Before anything slow is imported: --help and a wrong flag answer at once.
-    from flows.hosting.terminal import begin
+    import sys
+
+    sys.path.insert(0, __file__.rsplit("/", 2)[0])  # also where the project is not installed
+    from flows.hosting.terminal import begin  # first: --help and a wrong flag answer at once
 
     COMMAND = begin()
 
@@ -22,7 +22,7 @@ from captioner.checkpoint.find import MissingCheckpoint
 from captioner.output.folder import OutputFolder
 from captioner.records import LoadedModel
 from captioner.run import Run
-from flows.endings import ending_noted, state_of
+from flows.endings import ending_noted, interrupts_deferred, state_of
 from flows.hosting.log_lines import plain_errors
 from flows.processing import THREADS, process_images
 from flows.run_page import captioning_progress, name_run
@@ -57,7 +57,8 @@ def caption_flow(
                 run.plan = check_captions(run.scan, run, output)
                 if run.plan.todo:
                     caption_pictures(run, output)
-                write_summary(run, output)
+                with interrupts_deferred():
+                    write_summary(run, output)
     return state_of(run)
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import Any, NoReturn
 
-from prefect import unmapped
+from prefect import get_run_logger, unmapped
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -64,7 +64,7 @@ class _Window:
         self._run, self._device, self._output = run, device, output
         self._todo = iter(run.plan.todo)
         # the first four in the order of the pictures
-        self._validating: deque[PrefectFuture[Valid | State[Skipped]]] = deque()
+        self._validating: deque[tuple[Job, PrefectFuture[Valid | State[Skipped]]]] = deque()
         self._in_line: deque[tuple[Valid, Work]] = deque()
         self._captioning: dict[PrefectFuture[Caption | State[Caption]], Job] = {}
         self._saving: dict[PrefectFuture[None], Caption] = {}
@@ -95,6 +95,7 @@ class _Window:
             self._moved.clear()
             self._note_saved()
             self._save()
+            self._run.on_device = tuple(self._captioning.values())
         return bool(self._captioning or self._saving)
 
     def _validate(self) -> None:
@@ -102,19 +103,21 @@ class _Window:
             return
         if chunk := list(islice(self._todo, CHUNK_SIZE)):
             futures = validate_image.map(chunk, unmapped(self._output))
-            self._validating.extend(map(self._watched, futures))
+            self._validating.extend(zip(chunk, map(self._watched, futures), strict=True))
 
     def _line_up(self) -> None:
         """Hand to the device what is valid, in the order of the pictures, while it has room."""
         settings = self._run.settings
         room = self._device.batch_size + self._device.ahead
         while self._validating and len(self._in_line) + len(self._captioning) < room:
-            future = self._validating[0]
+            job, future = self._validating[0]
             if future not in self._ended:
                 return
             result = future.result(raise_on_failure=False)
             if isinstance(result, Skipped):
                 self._run.skipped.append(result)
+                skipped = (job.number, job.total, job.picture.label, result.reason)
+                get_run_logger().warning("[%d/%d] Skipped %s: %s", *skipped)
             elif isinstance(result, Valid):
                 picture = result.job.picture
                 reader = Reader(picture, settings.max_pixels, settings.background, result.stamp)
@@ -131,6 +134,7 @@ class _Window:
             valid, work = self._in_line.popleft()
             future = generate_caption.submit(valid, self._device, work, self._run)
             self._captioning[self._watched(future)] = valid.job
+        self._run.on_device = tuple(self._captioning.values())
 
     def _save(self) -> None:
         for future in [future for future in self._captioning if future in self._ended]:

@@ -52,6 +52,7 @@ def download_model(missing: MissingCheckpoint, run: Run) -> Checkpoint:
             extra={"plain": True},
         )
     received = Received()
+    run.downloading = received.progress
     try:
         with moving_progress("model-download", received.progress):
             download(settings.repo_id, missing, received)
@@ -60,6 +61,8 @@ def download_model(missing: MissingCheckpoint, run: Run) -> Checkpoint:
             reason, _, _ = str(error).partition(";")
             logger.warning("%s. Trying again (%d of %d).", reason, attempt, RETRIES)
         raise
+    finally:
+        run.downloading = None
     checkpoint = find_checkpoint(settings)
     if isinstance(checkpoint, MissingCheckpoint):
         raise CheckpointError(

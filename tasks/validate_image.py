@@ -1,6 +1,6 @@
 """ValidateImage: a picture that cannot be decoded is skipped, with the reason."""
 
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 
@@ -20,9 +20,6 @@ def validate_image(job: Job, output: OutputFolder) -> Valid | State[Skipped]:
     result = validate(job)
     if isinstance(result, Valid):
         return result
-    get_run_logger().warning(
-        "[%d/%d] Skipped %s: %s", job.number, job.total, job.picture.label, result.reason
-    )
     output.skip(result)
     # the UI chooses the colour by the type, and Completed would be as green as a caption
     return State(type=StateType.CANCELLED, name="Skipped", message=result.reason, data=result)

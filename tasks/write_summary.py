@@ -16,6 +16,7 @@ def write_summary(run: Run, output: OutputFolder) -> None:
         OutputError: one of them cannot be written.
     """
     output.finish(run)
+    run.complete = not run.interrupted
     _log(run, output)
     publish_report(run, output)
 
@@ -23,12 +24,12 @@ def write_summary(run: Run, output: OutputFolder) -> None:
 def _log(run: Run, output: OutputFolder) -> None:
     logger = get_run_logger()
     if not run.plan.todo:
-        logger.info("%s", run.counts())
+        logger.info("%s", run.counts(), extra={"results": run})
         return
     logger.info(
         "Wrote %d %s to %s",
         len(run.captioned),
         "caption file" if len(run.captioned) == 1 else "caption files",
         output,
-        extra={"plain": True},
+        extra={"plain": True, "results": run},  # in a terminal they stand above this line
     )

@@ -15,6 +15,7 @@ from typing import Self
 
 from captioner.errors import CaptionerError, CaptionError
 
+LOGGING_CONFIG = Path(__file__).with_name("logging.yml")
 DEBUG_VARIABLE = "CAPTION_DEBUG"
 
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
