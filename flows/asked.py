@@ -4,8 +4,8 @@ Prefect replaces a deployment's parameter whole: who gives `prompts` with a user
 lose the deployment's system prompt. Knows nothing of what the settings mean.
 """
 
-from collections.abc import Iterable
-from uuid import UUID
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
@@ -21,36 +21,43 @@ NAMES = {kind: name for name, kind in GROUPS.items()}
 
 def asked(*groups: BaseModel) -> Settings:
     """The settings of the groups. In a run of a deployment, a group that was given in part takes
-    the rest from the deployment; the log and the run's parameters say so."""
+    the rest from the deployment; the log and the run's parameters say so.
+
+    The forms give every group, and leave out nothing but what somebody has emptied.
+    """
     partly = [group for group in groups if 0 < len(group.model_fields_set) < len(list(group))]
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
     if not partly or not flow_run or not flow_run.deployment_id:
         return Settings.of(*groups)
-    whole = {type(group): group for group in groups}
-    with failing_softly("What the deployment has for the settings that were left out"):
-        whole |= _completed(partly, flow_run.deployment_id, flow_run.id, flow_run.parameters)
-    return Settings.of(*whole.values())
+    from_a_form = all(group.model_fields_set for group in groups)
+    what = "What the deployment has for the settings that were left out"
+    with failing_softly(what), get_client(sync_client=True) as client:
+        defaults = client.read_deployment(flow_run.deployment_id).parameters
+        completed, taken = _completed(partly, defaults)
+        if taken and from_a_form:
+            get_run_logger().info("Emptied, which the deployment has: %s", listed(taken, 20))
+        elif taken:
+            get_run_logger().info("Left out, so as the deployment has it: %s", listed(taken, 20))
+            shown = {NAMES[type(group)]: group.model_dump(mode="json") for group in completed}
+            client.update_flow_run(flow_run.id, parameters=flow_run.parameters | shown)
+            whole = {type(group): group for group in (*groups, *completed)}
+            return Settings.of(*whole.values())
+    return Settings.of(*groups)
 
 
 def _completed(
-    partly: Iterable[BaseModel], deployment: UUID, run: UUID, parameters: dict[str, object]
-) -> dict[type[BaseModel], BaseModel]:
-    """The groups with what the deployment has for the settings that they leave open."""
-    completed: dict[type[BaseModel], BaseModel] = {}
-    taken: list[str] = []
-    with get_client(sync_client=True) as client:
-        defaults = client.read_deployment(deployment).parameters
-        for group in partly:
-            kind, given = type(group), group.model_dump(exclude_unset=True)
-            merged = kind.model_validate((defaults.get(NAMES[kind]) or {}) | given)
-            if merged != group:
-                completed[kind] = merged
-                fields = kind.model_fields.items()
-                changed = [n for n, _ in fields if getattr(merged, n) != getattr(group, n)]
-                taken += [str(kind.model_fields[name].title) for name in changed]
-        if taken:
-            get_run_logger().info("Left out, so as the deployment has it: %s", listed(taken, 20))
-            shown = {NAMES[kind]: m.model_dump(mode="json") for kind, m in completed.items()}
-            client.update_flow_run(run, parameters=parameters | shown)
-    return completed
+    partly: Iterable[BaseModel], defaults: Mapping[str, Any]
+) -> tuple[list[BaseModel], list[str]]:
+    """The groups with what the deployment has for the settings that they leave open, and the titles
+    of those settings."""
+    completed: list[BaseModel] = []
+    titles: list[str] = []
+    for group in partly:
+        kind, given = type(group), group.model_dump(exclude_unset=True)
+        merged = kind.model_validate((defaults.get(NAMES[kind]) or {}) | given)
+        for name, field in kind.model_fields.items():
+            if getattr(merged, name) != getattr(group, name):
+                titles.append(str(field.title))
+        completed.append(merged)
+    return completed, titles

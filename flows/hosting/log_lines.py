@@ -23,7 +23,8 @@ RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 FINISHED = "Finished in state "  # how the line about a run's end begins
 COMPLETED = f"{FINISHED}Completed()"
 SKIPPED = f"{FINISHED}Skipped("
-TOLD = (SKIPPED, f"{FINISHED}Cancelled(")  # of a task run, by a line of our own
+# of a task run, by a line of our own
+TOLD = (SKIPPED, f"{FINISHED}Flagged(", f"{FINISHED}Cancelled(")
 INTERRUPTED = "aborted by"  # said in our own words
 CAPTION = "caption"  # marks a record with a caption, which is for the UI
 CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 BLOCK = "caption-images-webhook"
 FILES = ("crashed.yaml", "message.yaml")
-NO_LINK = (
-    '{% set link = "" %}'  # in the message of the file, which cannot know the server's address
-)
+# in the file, which cannot know the server's address
+NO_LINK = '{% set link = "" %}'
 
 
 def main() -> None:
