@@ -20,8 +20,8 @@ run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedd
 		--model models/flowcharts-3m-8bit
 	@echo "The captions: output/captions.json. What was skipped and how long it took: output/summary.json."
 
-ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C
-	@$(BIN)/python -m flows.hosting.ui
+ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C; NOTIFY=URL for messages
+	@$(BIN)/python -m flows.hosting.ui $(NOTIFY)
 
 test: chromium lint ## Lint, then run the whole test suite, two files at a time
 	$(BIN)/python -m pytest $(TWO) $(WHOLE)

@@ -11,11 +11,14 @@ CaptionerError              one sentence for the user, with the next step
 └── CaptionError            one image got no caption; the run goes on
 """
 
-from captioner.text import printable
+from captioner.text import in_the_reader_s_words, printable
 
 
 class CaptionerError(Exception):
     """The base of them all; `str()` of it is a sentence that a user can act on."""
+
+    def __str__(self) -> str:
+        return in_the_reader_s_words(super().__str__())
 
 
 class InputError(CaptionerError):

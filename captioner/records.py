@@ -8,7 +8,7 @@ every field as a result, and draws wrong edges where two share one. Knows nothin
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -187,11 +187,17 @@ class Progress:
 
     percent: float  # 0 to 100
     text: str
+    pace: str = field(default="", compare=False)  # alone it is no news
 
     @classmethod
-    def of(cls, done: int, total: int, text: str) -> Self:
+    def of(cls, done: int, total: int, text: str, pace: str = "") -> Self:
         """`done` of `total`, which `text` says in words."""
-        return cls(round(100 * done / total, 1) if total else 0.0, text)
+        return cls(round(100 * done / total, 1) if total else 0.0, text, pace)
+
+    @property
+    def sentence(self) -> str:
+        """For example `12 of 31: 12 captioned; 14.0 a minute, 2 min to go`."""
+        return f"{self.text}; {self.pace}" if self.pace else self.text
 
 
 class Scan:

@@ -25,7 +25,7 @@ from captioner.records import (
     Skipped,
 )
 from captioner.settings import Settings
-from captioner.text import printable
+from captioner.text import duration, printable
 
 
 class Run:
@@ -97,10 +97,25 @@ class Run:
         return [*self.plan.skipped, *self.skipped]
 
     @property
+    def flagged(self) -> int:
+        """How many of the captions that it made are flagged."""
+        return sum(1 for caption in self.captioned if caption.generation.flags)
+
+    @property
     def progress(self) -> Progress:
-        """For example 38.7 % and `12 of 31: 11 captioned, 1 skipped`."""
+        """For example 38.7 %, `12 of 31: 11 captioned, 1 skipped` and `14.0 a minute`."""
         done, total = self.done, len(self.plan.todo)
-        return Progress.of(done, total, f"{done:,} of {total:,}: {self.counts()}")
+        text = f"{done:,} of {total:,}: {self.counts()}"
+        return Progress.of(done, total, text, self._pace(done, total - done))
+
+    def _pace(self, done: int, left: int) -> str:
+        """For example `14.0 a minute, 2 min to go`; empty before the first picture."""
+        working = self._ended == self._loaded
+        seconds = (time.perf_counter() if working else self._ended) - self._loaded
+        if not done or seconds <= 0:
+            return ""
+        rate = f"{60 * done / seconds:,.1f} a minute"
+        return f"{rate}, {duration(left * seconds / done)} to go" if working and left else rate
 
     @property
     def done(self) -> int:
@@ -111,8 +126,8 @@ class Run:
         """For example `7 captioned, 20 up to date, 1 skipped`; `Nothing new: ...` without work."""
         plan = self.plan
         parts = [f"{len(self.captioned)} captioned"] if plan.todo else []
-        if flagged := sum(1 for caption in self.captioned if caption.generation.flags):
-            parts[0] += f" ({flagged} flagged)"
+        if self.flagged:
+            parts[0] += f" ({self.flagged} flagged)"
         if plan.up_to_date:
             edited = len(set(plan.edited).intersection(plan.up_to_date))
             note = f" ({edited} edited by hand)" if edited else ""

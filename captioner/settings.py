@@ -228,3 +228,9 @@ RECIPE = {
     for mark in field.metadata
     if isinstance(mark, InRecipe)
 }
+
+# How the form calls what the terminal calls by its flag.
+TITLES = {
+    "--" + name.replace("_", "-"): f"“{field.title}”"
+    for name, field in Settings.model_fields.items()
+}

@@ -14,18 +14,18 @@ if __name__ == "__main__":
 
     COMMAND = begin()
 
-from prefect import flow
-from prefect.client.schemas.objects import State
+from prefect import State, flow
 
 from captioner import settings as given
 from captioner.checkpoint.find import MissingCheckpoint
 from captioner.output.folder import OutputFolder
 from captioner.records import LoadedModel
 from captioner.run import Run
+from flows.asked import asked
 from flows.endings import ending_noted, interrupts_deferred, state_of
 from flows.hosting.log_lines import plain_errors
 from flows.processing import THREADS, process_images
-from flows.run_page import captioning_progress, name_run
+from flows.run_page import captioning_progress, count_in_name, named
 from tasks.check_captions import check_captions
 from tasks.check_input_dir import check_input_dir
 from tasks.check_model import check_model
@@ -46,12 +46,12 @@ def caption_flow(
     device: given.DeviceSettings = given.DeviceSettings(),
 ) -> State:
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model."""
-    run = Run.begin(given.Settings.of(folders, again, prompts, decoding, model, pictures, device))
+    run = Run.begin(asked(folders, again, prompts, decoding, model, pictures, device))
     output = OutputFolder(run.settings.output_dir)
-    with plain_errors(), ending_noted(run):
+    with plain_errors(), ending_noted(run), named(run):
         check_input_dir(run, output)
         run.scan = scan_images(run)
-        name_run(run)
+        count_in_name(run)
         if run.scan.pictures:
             with output:
                 run.plan = check_captions(run.scan, run, output)

@@ -69,12 +69,13 @@ def ending_noted(run: Run) -> Iterator[None]:
 
 
 def state_of(run: Run) -> State:
-    """Completed when every readable picture has its caption, Failed when one has none or when the
-    run could not go on, Cancelled when it was interrupted; the message says which."""
+    """Completed when every readable picture has its caption, under the name Flagged when one of
+    those made now is, Failed when one has none or when the run could not go on, Cancelled when it
+    was interrupted; the message says which."""
     if run.error:
         return Failed(message=run.verdict(), data=run.error)
     if run.interrupted:
         return Cancelled(message=run.verdict())
     if run.failures:
         return Failed(message=run.verdict())
-    return Completed(message=run.verdict())
+    return Completed(name="Flagged" if run.flagged else "Completed", message=run.verdict())

@@ -54,7 +54,8 @@ def download_model(missing: MissingCheckpoint, run: Run) -> Checkpoint:
     received = Received()
     run.downloading = received.progress
     try:
-        with moving_progress("model-download", received.progress):
+        progress = moving_progress("model-download", received.progress)
+        with progress, received.noting_the_end():
             download(settings.repo_id, missing, received)
     except DownloadInterrupted as error:
         if attempt <= RETRIES:

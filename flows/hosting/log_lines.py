@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from captioner.errors import CaptionerError, CaptionError
+from captioner.settings import TITLES
+from captioner.text import call_settings_by, in_the_reader_s_words
 
 LOGGING_CONFIG = Path(__file__).with_name("logging.yml")
 DEBUG_VARIABLE = "CAPTION_DEBUG"
@@ -22,7 +24,10 @@ RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 FINISHED = "Finished in state "  # how the line about a run's end begins
 COMPLETED = f"{FINISHED}Completed()"
 SKIPPED = f"{FINISHED}Skipped("
+# of a task run, by a line of our own
+TOLD = (SKIPPED, f"{FINISHED}Flagged(", f"{FINISHED}Cancelled(")
 INTERRUPTED = "aborted by"  # said in our own words
+CAPTION = "caption"  # marks a record with a caption, which is for the UI
 CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
 PRIVATE_LOGGERS = "prefect._"  # what Prefect says of its insides means nothing to a user
 QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
@@ -34,12 +39,12 @@ def debugging() -> bool:
 
 
 def say_it_plainly(record: logging.LogRecord) -> bool:
-    """A logging filter that reduces a record about one of our errors to its sentence, one about a
-    skipped picture to what it is, and one about a state that is just Completed to nothing.
+    """A logging filter that reduces a record about one of our errors to its sentence, and one about
+    a state that is just Completed, or that our own line has told of, to nothing.
 
     Prefect logs a task's exception with its traceback, to the terminal and to the UI, and in the
     process of a deployment's run whatever kept the flow from completing. It also logs every state
-    that is not Completed as an error, which a skipped picture is not.
+    that is not Completed as an error, which a picture that was skipped or not reached is not.
     """
     from prefect.exceptions import CancelledRun, FailedRun
 
@@ -47,9 +52,11 @@ def say_it_plainly(record: logging.LogRecord) -> bool:
     if isinstance(error, (CaptionerError, CancelledRun, FailedRun)):
         record.msg, record.args, record.exc_info = str(error), (), None
         record.ends_the_run = not isinstance(error, CaptionError)
-    if record.levelno == logging.ERROR and record.getMessage().startswith(SKIPPED):
-        record.levelno, record.levelname = logging.INFO, "INFO"
-    return record.getMessage() != COMPLETED
+    message = record.getMessage()
+    if not getattr(record, CAPTION, False) and (said := in_the_reader_s_words(message)) != message:
+        record.msg, record.args = said, ()
+    told = record.name == RUN_LOGGERS[1] and message.startswith(TOLD)
+    return message != COMPLETED and not told
 
 
 @contextmanager
@@ -57,19 +64,22 @@ def plain_errors() -> Iterator[None]:
     """Filter the loggers of Prefect's runs while the block runs.
 
     For the run of a deployment, which has a process to itself, also afterwards: its engine logs
-    the end when the flow has returned.
+    the end when the flow has returned. Its reader knows the settings by their titles in the form.
     """
     from prefect.context import FlowRunContext
 
+    context = FlowRunContext.get()
+    # not prefect.runtime's deployment.id, which asks a server that may be gone
+    deployed = bool(context and context.flow_run and context.flow_run.deployment_id)
+    if deployed:
+        call_settings_by(TITLES)
     loggers = [logging.getLogger(name) for name in RUN_LOGGERS]
     for logger in loggers:
         logger.addFilter(say_it_plainly)
     try:
         yield
     finally:
-        # not prefect.runtime's deployment.id, which asks a server that may be gone
-        context = FlowRunContext.get()
-        if not (context and context.flow_run and context.flow_run.deployment_id):
+        if not deployed:
             for logger in loggers:
                 logger.removeFilter(say_it_plainly)
 
@@ -126,6 +136,8 @@ class OursOrSerious(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is shown."""
+        if getattr(record, CAPTION, False):
+            return False
         if debugging() or not record.pathname.startswith(self._prefect):
             return True
         if record.levelno < logging.WARNING or record.name.startswith(PRIVATE_LOGGERS):

@@ -73,9 +73,12 @@ def _serve(flags: ServeFlags, schedule: "Schedule | None") -> None:
 
     from flows.caption_flow import caption_flow
 
-    parameters = {
-        name: group.model_dump(mode="json") for name, group in flags.settings().grouped().items()
+    # nothing else, so that it is seen what a command leaves open: flows/asked.py
+    dumped = {
+        name: group.model_dump(mode="json", exclude_defaults=True)
+        for name, group in flags.settings().grouped().items()
     }
+    parameters = {name: values for name, values in dumped.items() if values}
     caption_flow.serve(
         name=NAME,
         description="Caption a folder of pictures with a local MLX model, while flows.serve runs.",
