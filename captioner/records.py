@@ -194,11 +194,23 @@ class Progress:
         return cls(round(100 * done / total, 1) if total else 0.0, text)
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A picture in the place of whose caption file something else is."""
+
+    image: str  # its key
+    caption_file: str
+    reason: str
+
+
 class Scan:
     """What the scan found."""
 
-    def __init__(self, pictures: Iterable[Picture]) -> None:
+    def __init__(
+        self, pictures: Iterable[Picture], directory: tuple[int, int] | None = None
+    ) -> None:
         self.pictures = tuple(pictures)  # in natural order
+        self.directory = directory  # the device and the inode of what was scanned
 
 
 class Plan:
@@ -214,6 +226,7 @@ class Plan:
         edited: Iterable[str] = (),
         left: Iterable[str] = (),
         skipped: Iterable[Skipped] = (),
+        unreadable: Iterable[Unreadable] = (),
         gone: Iterable[Gone] = (),
     ) -> None:
         self.pictures = tuple(pictures)  # all that the scan found, in its order
@@ -223,4 +236,5 @@ class Plan:
         self.edited = tuple(edited)  # keys of those whose caption a person wrote or changed
         self.left = tuple(left)  # keys of what --retry-flagged does not ask for
         self.skipped = tuple(skipped)  # in an earlier run; the file is the same
+        self.unreadable = tuple(unreadable)  # left as they are
         self.gone = tuple(gone)

@@ -108,14 +108,15 @@ def _without_server(run: Run | None) -> int:
 
 def _exit_code(run: Run) -> int:
     """The exit code of a run; says what is not in the log yet."""
-    from captioner.errors import DeviceError, OutputError
+    from captioner.errors import DeviceError, InputGone, OutputError
 
     if run.unexpected:
         return _unexpected(run.unexpected)
     if run.error:
         if not was_shown(str(run.error)):  # Prefect does not log every end of a run
             print(run.error, file=sys.stderr)
-        return SOME_FAILED if isinstance(run.error, (OutputError, DeviceError)) else CANNOT_START
+        under_way = isinstance(run.error, (OutputError, DeviceError, InputGone))
+        return SOME_FAILED if under_way else CANNOT_START
     if run.interrupted:
         print(run.verdict(), file=sys.stderr)
         return INTERRUPTED
