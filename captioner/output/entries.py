@@ -5,9 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from captioner.output.ours import read_ours
+from captioner.errors import OutputError
+from captioner.output.ours import NotOurs, read_ours
 from captioner.records import Caption
+from captioner.text import printable
 
+KEYS = ("image", "prompt", "caption")
 MAX_BYTES = 64 << 20  # no prompt and caption take as much
 MAX_DEPTH = 20  # of what a person has added to one
 NOTHING = b"\0 \t\r\n"  # NULs are what a power failure leaves of a file
@@ -30,15 +33,21 @@ def read_entry(path: Path) -> dict[str, Any] | None:
     """What a caption file says: at least image, prompt and caption; None when nothing is there.
 
     Raises:
-        NoCaptionFile: something else is there, or it cannot be read.
+        NoCaptionFile: something else is there, or nobody may read it.
+        OutputError: it cannot be read, since the disk fails or the system lacks something.
     """
     try:
         data = read_ours(path, MAX_BYTES)
         entry = json.loads(data) if data.strip(NOTHING) else None
     except FileNotFoundError:
         return None
+    except (NotOurs, PermissionError) as error:
+        raise NoCaptionFile(error.strerror or "it may not be read") from None
     except OSError as error:
-        raise NoCaptionFile(error.strerror or str(error)) from None
+        raise OutputError(
+            f"{printable(str(path))} cannot be read: {error.strerror or error}. "
+            "Mend that and run again."
+        ) from error
     except json.JSONDecodeError as error:
         raise NoCaptionFile(f"it is no JSON from line {error.lineno} on") from None
     except ValueError:
@@ -47,16 +56,11 @@ def read_entry(path: Path) -> dict[str, Any] | None:
         raise NoCaptionFile("it is nested too deeply") from None
     if entry is None:
         return None
-    texts = (
-        [entry.get(key) for key in ("image", "prompt", "caption")]
-        if isinstance(entry, dict)
-        else []
-    )
-    if not texts or not all(isinstance(text, str) for text in texts):
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in KEYS):
         raise NoCaptionFile("it has not image, prompt and caption")
     if _is_deeper(entry, MAX_DEPTH):
         raise NoCaptionFile("it is nested too deeply")
-    return dict(entry)
+    return entry
 
 
 def entry_digest(image: object, prompt: object, caption: object) -> bytes:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from captioner.output.ours import NotOurs, opened, write_all
 
@@ -53,15 +54,16 @@ class Lines:
             OSError: it cannot be mended.
         """
         with suppress(FileNotFoundError), opened(self.path, os.O_RDWR) as descriptor:
-            end = os.fstat(descriptor).st_size
-            start = _start_of_last_line(descriptor, end)
-            last = os.pread(descriptor, min(end - start, MAX_LINE), start)
-            if len(last) < end - start or not last:
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                start = _start_of_last_line(file)
+                file.seek(start)
+                last = file.read(MAX_LINE)
+            if start + len(last) < os.fstat(descriptor).st_size or not last:
                 return
             if self._is_torn(last):
                 os.ftruncate(descriptor, start)
             else:
-                os.lseek(descriptor, end, os.SEEK_SET)
+                os.lseek(descriptor, 0, os.SEEK_END)
                 write_all(descriptor, b"\n")
 
     def append(self, line: str, *, sync: bool) -> None:
@@ -96,10 +98,11 @@ class Lines:
         return written.startswith(self._opening) or self._opening.startswith(written)
 
 
-def _start_of_last_line(descriptor: int, end: int) -> int:
-    position = end
+def _start_of_last_line(file: BinaryIO) -> int:
+    position = file.seek(0, os.SEEK_END)
     while position:
         position -= (step := min(position, BLOCK))
-        if (found := os.pread(descriptor, step, position).rfind(b"\n")) >= 0:
+        file.seek(position)
+        if (found := file.read(step).rfind(b"\n")) >= 0:  # all of it: it reads on when it got less
             return position + found + 1
     return 0
