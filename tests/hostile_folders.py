@@ -173,7 +173,7 @@ def end_of_folder(
     assert [everything(folder) for folder in outside] == before, "something outside has changed"
     if not why:
         entries = json.loads((settings.output_dir / "captions.json").read_bytes())
-        if moment != MOMENTS[2]:  # the next run may stumble over what is there since then
+        if moment == MOMENTS[0]:  # later, a finished caption may have been taken away
             again = run_through(settings, lambda moment: None)
             assert not again.captioned, "done twice"
             missing = {unreadable.image for unreadable in again.plan.unreadable}

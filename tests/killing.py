@@ -26,7 +26,7 @@ from captioner.output.folder import PROVENANCE
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 
 PROMPTS = ("Describe it.", "Describe it once more.")
-ODDS = (15, 120)  # one call in so many fails, in the worst run and in the best
+ODDS = (6, 60)  # one call in so many fails, in the worst run and in the best
 
 
 @dataclass
