@@ -2,6 +2,7 @@
 
 CaptionerError              one sentence for the user, with the next step
 ├── InputError              a directory or a setting that cannot be used
+├── InputGone               the input directory went away while a run was under way
 ├── CheckpointError         the model's files are missing, damaged or do not fit
 ├── DownloadError           the download cannot succeed by trying again
 ├── DownloadInterrupted     the download may succeed when tried again
@@ -23,6 +24,10 @@ class CaptionerError(Exception):
 
 class InputError(CaptionerError):
     """A directory or a setting cannot be used."""
+
+
+class InputGone(CaptionerError):
+    """The input directory went away while a run was under way."""
 
 
 class CheckpointError(CaptionerError):

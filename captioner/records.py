@@ -200,11 +200,23 @@ class Progress:
         return f"{self.text}; {self.pace}" if self.pace else self.text
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A picture in the place of whose caption file something else is."""
+
+    image: str  # its key
+    caption_file: str
+    reason: str
+
+
 class Scan:
     """What the scan found."""
 
-    def __init__(self, pictures: Iterable[Picture]) -> None:
+    def __init__(
+        self, pictures: Iterable[Picture], directory: tuple[int, int] | None = None
+    ) -> None:
         self.pictures = tuple(pictures)  # in natural order
+        self.directory = directory  # the device and the inode of what was scanned
 
 
 class Plan:
@@ -220,6 +232,7 @@ class Plan:
         edited: Iterable[str] = (),
         left: Iterable[str] = (),
         skipped: Iterable[Skipped] = (),
+        unreadable: Iterable[Unreadable] = (),
         gone: Iterable[Gone] = (),
     ) -> None:
         self.pictures = tuple(pictures)  # all that the scan found, in its order
@@ -229,4 +242,5 @@ class Plan:
         self.edited = tuple(edited)  # keys of those whose caption a person wrote or changed
         self.left = tuple(left)  # keys of what --retry-flagged does not ask for
         self.skipped = tuple(skipped)  # in an earlier run; the file is the same
+        self.unreadable = tuple(unreadable)  # left as they are
         self.gone = tuple(gone)

@@ -136,6 +136,8 @@ class Run:
             parts.append(f"{len(plan.left)} left as they are")
         if skipped := len(self.all_skipped):
             parts.append(f"{skipped} skipped")
+        if plan.unreadable:
+            parts.append(f"{len(plan.unreadable)} with an unreadable caption file")
         if self.failures:
             parts.append(f"{len(self.failures)} failed")
         nothing = [] if plan.todo else ["Nothing new"]

@@ -55,6 +55,8 @@ class _Group(BaseModel):
     def _named(cls, value: Any) -> Any:
         if value == "":  # Path("") is the current directory, which nobody meant
             raise ValueError("must not be empty")
+        if isinstance(value, str | Path) and "\0" in str(value):
+            raise ValueError("must not hold a zero byte")
         return value
 
 

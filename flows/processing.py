@@ -19,9 +19,10 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from captioner.device.device import Device
 from captioner.device.rows import Request
 from captioner.device.work import Work
-from captioner.errors import CaptionError, DeviceError
+from captioner.errors import CaptionError, DeviceError, InputGone
 from captioner.output.folder import OutputFolder
 from captioner.pictures.reading import Reader
+from captioner.pictures.scan import check_still_there
 from captioner.records import Caption, Failure, Job, Skipped, Valid
 from captioner.run import Run
 from captioner.settings import MAX_BATCH_SIZE
@@ -40,9 +41,11 @@ THREADS: TaskRunner[PrefectFuture[Any]] = ThreadPoolTaskRunner(  # type: ignore[
 def process_images(run: Run, device: Device, output: OutputFolder) -> None:
     """Caption what the run has to do, and note in it what became of each picture.
 
-    An interrupt gives up what is on the device; what is finished is saved.
+    An interrupt gives up what is on the device, and so does an input directory that has gone; what
+    is finished is saved.
 
     Raises:
+        InputGone: the input directory is not there any more.
         OutputError: a caption cannot be saved.
         DeviceError: the device has died.
     """
@@ -51,8 +54,10 @@ def process_images(run: Run, device: Device, output: OutputFolder) -> None:
         with interrupts_noted(run):
             window.work()
         if run.interrupted:
-            device.stop()  # or it would go on captioning
             window.save_the_rest()
+    except InputGone:
+        window.save_the_rest()
+        raise
     finally:
         run.end(device.figures())
 
@@ -69,6 +74,7 @@ class _Window:
         self._captioning: dict[PrefectFuture[Caption | State[Caption]], Job] = {}
         self._saving: dict[PrefectFuture[None], Caption] = {}
         self._ended: set[PrefectFuture[Any]] = set()
+        self._stopped = False
         self._moved = threading.Event()  # something has happened: look what can be done next
 
     def work(self) -> None:
@@ -78,6 +84,8 @@ class _Window:
 
     def save_the_rest(self) -> None:
         """Save the captions that are made; nothing new begins."""
+        self._stopped = True
+        self._device.stop()  # or it would go on captioning
         while self._finish():
             self._moved.wait()
 
@@ -102,7 +110,7 @@ class _Window:
         if len(self._validating) > CHUNK_SIZE:
             return
         if chunk := list(islice(self._todo, CHUNK_SIZE)):
-            futures = validate_image.map(chunk, unmapped(self._output))
+            futures = validate_image.map(chunk, unmapped(self._run), unmapped(self._output))
             self._validating.extend(zip(chunk, map(self._watched, futures), strict=True))
 
     def _line_up(self) -> None:
@@ -143,8 +151,10 @@ class _Window:
                 saving = save_caption.submit(result, self._run, self._output)
                 self._saving[self._watched(saving)] = result
             elif isinstance(result, CaptionError):
+                if not self._stopped:
+                    check_still_there(self._run.scan, self._run.settings.input_dir)
                 self._run.failures.append(Failure(job, str(result)))
-            elif not self._run.interrupted:
+            elif not self._stopped:
                 _give_up(result)
             del self._captioning[future]
             self._ended.discard(future)

@@ -11,6 +11,8 @@ from captioner.records import Plan, Recipe, Scan
 from captioner.run import Run
 from captioner.text import listed, printable
 
+UNREADABLE_LINES = 5
+
 
 @task(task_run_name="check_captions", cache_policy=NO_CACHE)
 def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
@@ -46,6 +48,15 @@ def _log(plan: Plan, overwrite: bool) -> None:
     if plan.skipped:
         labels = [skipped.picture.label for skipped in plan.skipped]
         logger.info("%d unreadable as before: %s", len(labels), listed(labels))
+    for unreadable in plan.unreadable[:UNREADABLE_LINES]:
+        logger.warning(
+            "%s is no caption file (%s): mend it, or remove it to have %s captioned again",
+            printable(str(unreadable.caption_file)),
+            unreadable.reason,
+            printable(unreadable.image),
+        )
+    if (more := len(plan.unreadable) - UNREADABLE_LINES) > 0:
+        logger.warning("%d more are none either; summary.json lists them", more)
     if plan.gone:
         gone = listed(printable(g.image) for g in plan.gone)
         logger.info("%d not in the input directory any more: %s", len(plan.gone), gone)

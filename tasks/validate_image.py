@@ -6,20 +6,24 @@ from prefect.client.schemas.objects import State, StateType
 
 from captioner.output.folder import OutputFolder
 from captioner.pictures.reading import validate
+from captioner.pictures.scan import check_still_there
 from captioner.records import Job, Skipped, Valid
+from captioner.run import Run
 
 
 @task(task_run_name="validate {job.picture.label}", cache_policy=NO_CACHE)
-def validate_image(job: Job, output: OutputFolder) -> Valid | State[Skipped]:
+def validate_image(job: Job, run: Run, output: OutputFolder) -> Valid | State[Skipped]:
     """The picture with its size when all of it can be decoded; otherwise a `Skipped`, in a state
     of that name.
 
     Raises:
+        InputGone: so has the whole input directory.
         OutputError: it cannot be noted that the picture is skipped.
     """
     result = validate(job)
     if isinstance(result, Valid):
         return result
+    check_still_there(run.scan, run.settings.input_dir)
     output.skip(result)
     # the UI chooses the colour by the type, and Completed would be as green as a caption
     return State(type=StateType.CANCELLED, name="Skipped", message=result.reason, data=result)

@@ -5,6 +5,7 @@ from prefect.cache_policies import NO_CACHE
 
 from captioner.output.folder import OutputFolder
 from captioner.run import Run
+from captioner.text import listed, printable
 from tasks.artifacts import publish_report
 
 
@@ -15,8 +16,13 @@ def write_summary(run: Run, output: OutputFolder) -> None:
     Raises:
         OutputError: one of them cannot be written.
     """
-    output.finish(run)
+    left_out = output.finish(run)
     run.complete = not run.interrupted
+    if left_out:
+        get_run_logger().warning(
+            "Not in captions.json, since another picture is there now: %s",
+            listed(map(printable, left_out)),
+        )
     _log(run, output)
     publish_report(run, output)
 

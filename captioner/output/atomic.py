@@ -5,7 +5,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,5 +78,6 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong is said, not what went wrong besides
+            temporary.unlink(missing_ok=True)
         raise

@@ -123,7 +123,7 @@ def _tell_end(run: "Run") -> int:
     """Say how the run ended, as far as its log has not; its exit code."""
     import logging
 
-    from captioner.errors import DeviceError, OutputError
+    from captioner.errors import DeviceError, InputGone, OutputError
     from flows.hosting.screen import SCREEN
 
     if run.unexpected:
@@ -132,7 +132,8 @@ def _tell_end(run: "Run") -> int:
         if run.captioned:
             SCREEN.results(run)
         SCREEN.log(logging.ERROR, str(run.error))
-        return SOME_FAILED if isinstance(run.error, (OutputError, DeviceError)) else CANNOT_START
+        under_way = isinstance(run.error, (OutputError, DeviceError, InputGone))
+        return SOME_FAILED if under_way else CANNOT_START
     if run.interrupted:
         SCREEN.say(run.verdict())
         return INTERRUPTED
