@@ -64,7 +64,7 @@ class _Window:
         self._run, self._device, self._output = run, device, output
         self._todo = iter(run.plan.todo)
         # the first four in the order of the pictures
-        self._validating: deque[PrefectFuture[Valid | State[Skipped]]] = deque()
+        self._validating: deque[tuple[Job, PrefectFuture[Valid | State[Skipped]]]] = deque()
         self._in_line: deque[tuple[Valid, Work]] = deque()
         self._captioning: dict[PrefectFuture[Caption | State[Caption]], Job] = {}
         self._saving: dict[PrefectFuture[None], Caption] = {}
@@ -102,14 +102,14 @@ class _Window:
             return
         if chunk := list(islice(self._todo, CHUNK_SIZE)):
             futures = validate_image.map(chunk, unmapped(self._output))
-            self._validating.extend(map(self._watched, futures))
+            self._validating.extend(zip(chunk, map(self._watched, futures), strict=True))
 
     def _line_up(self) -> None:
         """Hand to the device what is valid, in the order of the pictures, while it has room."""
         settings = self._run.settings
         room = self._device.batch_size + self._device.ahead
         while self._validating and len(self._in_line) + len(self._captioning) < room:
-            future = self._validating[0]
+            job, future = self._validating[0]
             if future not in self._ended:
                 return
             result = future.result(raise_on_failure=False)
@@ -121,6 +121,8 @@ class _Window:
                 work = self._device.begin(reader, Request.of(settings))
                 work.when_begun(self._moved.set)
                 self._in_line.append((result, work))
+            elif isinstance(result, CaptionError):
+                self._run.failures.append(Failure(job, str(result)))
             else:
                 _give_up(result)
             self._validating.popleft()

@@ -11,7 +11,6 @@ from captioner.device.device import Device
 from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceStopped
 from captioner.pictures.decoding import fitted
-from captioner.pictures.formats import UnreadableImage
 from captioner.records import Caption, Valid
 from captioner.run import Run
 
@@ -37,7 +36,7 @@ def generate_caption(
         caption = Caption(valid.job, work.request.user_prompt, work.result(), work.stamp)
     except DeviceStopped as error:
         return Cancelled(message=str(error))
-    except (CaptionError, UnreadableImage) as error:
+    except CaptionError as error:
         raise CaptionError(f"No caption for {label}: {error}") from error
     if flags := ", ".join(caption.generation.flags):
         logger.warning("The caption of %s is flagged: %s", label, flags)

@@ -4,6 +4,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 
+from captioner.errors import CaptionError
 from captioner.output.folder import OutputFolder
 from captioner.pictures.reading import validate
 from captioner.records import Job, Skipped, Valid
@@ -15,9 +16,15 @@ def validate_image(job: Job, output: OutputFolder) -> Valid | State[Skipped]:
     of that name.
 
     Raises:
+        CaptionError: the machine cannot read the picture now; nothing is noted of it.
         OutputError: it cannot be noted that the picture is skipped.
     """
-    result = validate(job)
+    try:
+        result = validate(job)
+    except CaptionError as error:
+        raise CaptionError(
+            f"No caption for {job.picture.label}: {error}; the next run tries again"
+        ) from error
     if isinstance(result, Valid):
         return result
     get_run_logger().warning(
