@@ -10,6 +10,7 @@ CaptionerError              one sentence for the user, with the next step
 │   └── DeviceStopped       because it was told to stop
 ├── OutputError             a result cannot be written
 └── CaptionError            one image got no caption; the run goes on
+    └── UnreadableImage     because of what is in its file
 """
 
 from captioner.text import in_the_reader_s_words, printable
@@ -56,6 +57,10 @@ class OutputError(CaptionerError):
 
 class CaptionError(CaptionerError):
     """One image got no caption."""
+
+
+class UnreadableImage(CaptionError):
+    """The file is not a picture that can be captioned; `str()` says why."""
 
 
 def first_line(error: BaseException) -> str:

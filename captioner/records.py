@@ -22,7 +22,7 @@ class Stamp:
 
     bytes: int
     mtime_ns: int  # when it was last modified, in nanoseconds since 1970
-    sha256: str  # of all its bytes, in hexadecimal
+    sha256: str  # of all its bytes, in hexadecimal; empty when it is too large for a picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,8 @@ class _Window:
                 work = self._device.begin(reader, Request.of(settings))
                 work.when_begun(self._moved.set)
                 self._in_line.append((result, work))
+            elif isinstance(result, CaptionError):
+                self._run.failures.append(Failure(job, str(result)))
             else:
                 _give_up(result)
             self._validating.popleft()

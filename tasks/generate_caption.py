@@ -12,7 +12,6 @@ from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceStopped
 from captioner.pages.escaping import shown
 from captioner.pictures.decoding import fitted
-from captioner.pictures.formats import UnreadableImage
 from captioner.records import Caption, Valid
 from captioner.run import Run
 
@@ -41,7 +40,7 @@ def generate_caption(
     except DeviceStopped as error:
         logger.info("%s: %s", label, error)
         return Cancelled(message=str(error))
-    except (CaptionError, UnreadableImage) as error:
+    except CaptionError as error:
         raise CaptionError(f"No caption for {label}: {error}") from error
     logger.info("%s: %s", label, _quoted(caption.generation.text), extra={"caption": True})
     if flags := ", ".join(caption.generation.flags):

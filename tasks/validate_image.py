@@ -4,6 +4,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 
+from captioner.errors import CaptionError
 from captioner.output.folder import OutputFolder
 from captioner.pictures.reading import validate
 from captioner.pictures.scan import check_still_there
@@ -17,10 +18,17 @@ def validate_image(job: Job, run: Run, output: OutputFolder) -> Valid | State[Sk
     of that name.
 
     Raises:
-        InputGone: so has the whole input directory.
+        InputGone: the whole input directory has gone.
+        CaptionError: the machine cannot read the picture now; nothing is noted of it.
         OutputError: it cannot be noted that the picture is skipped.
     """
-    result = validate(job)
+    try:
+        result = validate(job)
+    except CaptionError as error:
+        check_still_there(run.scan, run.settings.input_dir)
+        raise CaptionError(
+            f"No caption for {job.picture.label}: {error}; the next run tries again"
+        ) from error
     if isinstance(result, Valid):
         return result
     check_still_there(run.scan, run.settings.input_dir)

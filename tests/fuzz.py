@@ -25,8 +25,8 @@ from pathlib import Path
 
 from captioner.device.model import MlxModel
 from captioner.device.rows import Request
+from captioner.errors import UnreadableImage
 from captioner.pictures.decoding import check_image, load_image
-from captioner.pictures.formats import UnreadableImage
 from captioner.pictures.scan import scan
 from captioner.settings import DEFAULTS
 from tests.hostile_folders import (
