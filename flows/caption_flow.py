@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State
 
 from captioner import settings as given
 from captioner.checkpoint.find import MissingCheckpoint
+from captioner.macos import kept_awake
 from captioner.output.folder import OutputFolder
 from captioner.records import LoadedModel
 from captioner.run import Run
@@ -48,7 +49,7 @@ def caption_flow(
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model."""
     run = Run.begin(given.Settings.of(folders, again, prompts, decoding, model, pictures, device))
     output = OutputFolder(run.settings.output_dir)
-    with plain_errors(), ending_noted(run):
+    with plain_errors(), ending_noted(run), kept_awake(run.settings.keep_awake):
         check_input_dir(run, output)
         run.scan = scan_images(run)
         name_run(run)

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from captioner.errors import InputError
+from captioner.macos import why_refused
 from captioner.text import printable
 
 LOCK_FILE = ".run.lock"
@@ -36,7 +37,7 @@ def locked(directory: Path) -> Iterator[None]:
         file = os.fdopen(os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666), "r+")
     except OSError as error:
         raise InputError(
-            f"Output directory {shown} cannot be written to ({error.strerror}): "
+            f"Output directory {shown} cannot be written to ({why_refused(error)}): "
             "check its permissions, or name another with --output-dir."
         ) from error
     with file:

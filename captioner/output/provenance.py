@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import OutputError
+from captioner.macos import flush_to_disk
 from captioner.output.atomic import cannot_write, json_text
 from captioner.output.entries import entry_digest
 from captioner.records import Caption, Picture, Recipe, Skipped, Stamp
@@ -175,7 +176,7 @@ class Provenance:
                     if file.write(data) != len(data):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     if sync:
-                        os.fsync(file.fileno())
+                        flush_to_disk(file.fileno())
                 except BaseException:
                     file.truncate(end)
                     raise

@@ -18,6 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from captioner.errors import first_line
+from captioner.macos import why_refused
 from captioner.pictures.formats import (
     PNG_SIGNATURE,
     ImageParts,
@@ -118,7 +119,7 @@ def reasons() -> Iterator[None]:
     # Pillow's decoders raise OSError, SyntaxError, and what struct and others do
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
-            raise UnreadableImage(f"cannot be read: {error.strerror}") from None
+            raise UnreadableImage(f"cannot be read: {why_refused(error)}") from None
         reason = "damaged or unreadable"
         # Pillow's own words; those that it has from Python are for programmers
         if isinstance(error, (OSError, SyntaxError)) and error.__cause__ is None:
