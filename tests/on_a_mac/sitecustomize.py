@@ -54,12 +54,12 @@ def _noted_fcntl(descriptor: Any, command: int, *rest: Any) -> Any:
         return _fcntl(descriptor, command, *rest)
     os.fsync(descriptor)
     with _open(os.environ["MAC_FLUSHES"], "a") as notes:
-        notes.write(f"{os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}\n")  # noqa: PTH
+        notes.write(Path(f"/proc/self/fd/{descriptor}").readlink().name + "\n")
     return 0
 
 
 macos.on_macos = lambda: True
-platform.mac_ver = lambda *_: (os.environ.get("MAC_VERSION", ""), ("", "", ""), "arm64")  # type: ignore[misc,assignment]
+platform.mac_ver = lambda *_: (os.environ.get("MAC_VERSION", ""), ("", "", ""), "arm64")
 fcntl.F_FULLFSYNC = FULL  # type: ignore[attr-defined]
 fcntl.fcntl = _noted_fcntl
 os.stat = _flagged_stat  # type: ignore[assignment]
