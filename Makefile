@@ -51,7 +51,7 @@ constraints: $(VENV)/.test ## Resolve the newest allowed versions into constrain
 
 mac: $(VENV)/.test ## Resolve for macOS 14 and Python 3.11 to 3.14; with WHEELS=folder also download
 	$(PIP) install uv
-	for version in $(PYTHONS); do \
+	@for version in $(PYTHONS); do \
 		MACOSX_DEPLOYMENT_TARGET=14.0 $(BIN)/uv pip compile --quiet --no-header --no-annotate \
 			--python-platform aarch64-apple-darwin --python-version $$version \
 			--constraint constraints.txt --only-binary :all: \
