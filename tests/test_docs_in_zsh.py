@@ -1,4 +1,4 @@
-"""Every shell block of the documentation can be pasted into zsh, the shell of a Mac, as it stands."""
+"""Every shell block of the documentation can be pasted into zsh as it stands: a Mac's shell."""
 
 import os
 import re
@@ -73,7 +73,7 @@ def test_a_block_can_be_pasted(block: str, zsh: str, project: Path) -> None:
         [zsh, "-f", "-n"], input=block, env=environment, capture_output=True, text=True
     )
     assert (parsed.returncode, parsed.stderr) == (0, "")
-    # as typed: in an interactive zsh a `#` begins no comment, and a `*` that fits nothing is an error
+    # as typed: to an interactive zsh `#` begins no comment, and a `*` has to fit something
     typed = subprocess.run(
         [zsh, "-f", "-i", "-s"],
         input=f"setopt err_exit\nPS1= PS2=\n{block}exit 0\n",
