@@ -14,6 +14,7 @@ from typing import Self
 from captioner.errors import CaptionerError
 from captioner.records import (
     Caption,
+    Checkpoint,
     DeviceFigures,
     Failure,
     Job,
@@ -62,9 +63,9 @@ class Run:
         if self._watch:
             self._watch.over.set()
 
-    def load(self, model: LoadedModel) -> None:
-        """Note that the model is loaded: captioning begins."""
-        self.model = model
+    def load(self, checkpoint: Checkpoint, batch_size: int, seconds: float) -> None:
+        """Note that the model is loaded, in so many seconds: captioning begins."""
+        self.model = LoadedModel(checkpoint, batch_size, seconds)
         self._loaded = self._ended = time.perf_counter()
 
     def end(self, device: DeviceFigures) -> None:

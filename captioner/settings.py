@@ -132,7 +132,8 @@ class DecodingSettings(_Group):
         default=0,
         ge=0,
         title="Seed",
-        description="With a temperature above 0: the same seed and picture give the same caption.",
+        description="With a temperature above 0: the same seed, picture and batch size give the "
+        "same caption.",
     )
 
 
@@ -172,16 +173,21 @@ class PictureSettings(_Group):
 
 
 class DeviceSettings(_Group):
-    """How pictures go to the device."""
+    """How pictures go to the device, and how it is kept at it."""
 
     batch_size: Annotated[
         Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | Literal["auto"],
-        NotInRecipe("captions are the same in a batch"),
+        NotInRecipe("rounding alone differs with the number of rows"),
     ] = Field(
         default=1,
         title="Batch size",
         description="How many pictures the device captions at a time; auto chooses by the memory "
         "that is free once the model is loaded.",
+    )
+    keep_awake: Annotated[bool, NotInRecipe("has nothing to do with captions")] = Field(
+        default=True,
+        title="Keep awake",
+        description="Keep a Mac that nobody uses from falling asleep while the run lasts.",
     )
 
 

@@ -18,8 +18,8 @@ from prefect import State, flow
 
 from captioner import settings as given
 from captioner.checkpoint.find import MissingCheckpoint
+from captioner.macos import kept_awake
 from captioner.output.folder import OutputFolder
-from captioner.records import LoadedModel
 from captioner.run import Run
 from flows.asked import asked
 from flows.endings import ending_noted, interrupts_deferred, state_of
@@ -48,7 +48,7 @@ def caption_flow(
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model."""
     run = Run.begin(asked(folders, again, prompts, decoding, model, pictures, device))
     output = OutputFolder(run.settings.output_dir)
-    with plain_errors(), ending_noted(run), named(run):
+    with plain_errors(), ending_noted(run), named(run), kept_awake(run.settings.keep_awake):
         check_input_dir(run, output)
         run.scan = scan_images(run)
         count_in_name(run)
@@ -68,7 +68,7 @@ def caption_pictures(run: Run, output: OutputFolder) -> None:
     if isinstance(checkpoint, MissingCheckpoint):
         checkpoint = download_model(checkpoint, run)
     device = load_model(checkpoint, run)
-    run.load(LoadedModel(checkpoint, device.batch_size, device.load_seconds))
+    run.load(checkpoint, device.batch_size, device.load_seconds)
     with device, captioning_progress(run):
         process_images(run, device, output)
 

@@ -6,6 +6,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.checkpoint.find import known_revision
+from captioner.macos import is_evicted
 from captioner.output.folder import OutputFolder
 from captioner.records import Plan, Recipe, Scan
 from captioner.run import Run
@@ -24,6 +25,7 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
     recipe = Recipe.of(run.settings, known_revision(run.settings))
     plan = output.plan(scan, run.settings, recipe)
     _log(plan, overwrite=run.settings.overwrite)
+    _log_evicted(plan)
     return plan
 
 
@@ -60,3 +62,17 @@ def _log(plan: Plan, overwrite: bool) -> None:
     if plan.gone:
         gone = listed(printable(g.image) for g in plan.gone)
         logger.info("%d not in the input directory any more: %s", len(plan.gone), gone)
+
+
+def _log_evicted(plan: Plan) -> None:
+    """Said before the model is loaded: a night may pass with nothing but waiting for them."""
+    evicted = [job.picture.label for job in plan.todo if is_evicted(job.picture.path)]
+    if evicted:
+        get_run_logger().warning(
+            "%d of the %d to caption are in iCloud and not on this Mac: each is fetched when it is "
+            "read, or fails where that is not allowed. Choose Download Now in Finder, or see "
+            "docs/mac.md (%s)",
+            len(evicted),
+            len(plan.todo),
+            listed(evicted),
+        )

@@ -12,6 +12,7 @@ from prefect.tasks import Task, exponential_backoff
 from captioner.checkpoint.download import download
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, model_location
 from captioner.checkpoint.progress import Received
+from captioner.device.model import usable_memory_bytes
 from captioner.errors import CheckpointError, DownloadInterrupted
 from captioner.records import Checkpoint
 from captioner.run import Run
@@ -56,7 +57,7 @@ def download_model(missing: MissingCheckpoint, run: Run) -> Checkpoint:
     try:
         progress = moving_progress("model-download", received.progress)
         with progress, received.noting_the_end():
-            download(settings.repo_id, missing, received)
+            download(settings.repo_id, missing, received, usable_memory_bytes())
     except DownloadInterrupted as error:
         if attempt <= RETRIES:
             reason, _, _ = str(error).partition(";")

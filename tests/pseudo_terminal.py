@@ -1,4 +1,4 @@
-"""A command in a pseudo-terminal, and what a person sees there: enough of a terminal for our lines."""
+"""A command in a pseudo-terminal, and what a person sees there: as much as our lines need."""
 
 import fcntl
 import os
@@ -69,7 +69,7 @@ class Terminal:
 def in_terminal(
     command: list[str], cwd: Path, environment: dict[str, str], columns: int
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The command with a terminal of its own, so wide: its process, and where its output is read."""
+    """The command with a terminal of its own: its process, and where its output is read."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(

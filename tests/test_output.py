@@ -17,7 +17,6 @@ from captioner.records import (
     Failure,
     Generation,
     Job,
-    LoadedModel,
     Recipe,
     Skipped,
 )
@@ -67,7 +66,7 @@ def finished(settings: Settings, output: OutputFolder) -> Run:
     the fourth fails, and the others are not reached."""
     run = planned(settings, output)
     jobs = run.plan.todo
-    run.load(LoadedModel(CHECKPOINT, 1, 1.5))
+    run.load(CHECKPOINT, 1, 1.5)
     for caption in (caption_of(jobs[2]), caption_of(jobs[0], ("truncated",))):
         output.save(caption, run.recipe)
         run.add(caption)

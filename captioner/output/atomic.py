@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from captioner.errors import OutputError
+from captioner.macos import flush_to_disk, why_refused
 from captioner.text import printable
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
@@ -54,7 +55,7 @@ def write_json_list(path: Path, values: Iterable[Any]) -> int:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """What to raise when `path` could not be written."""
     return OutputError(
-        f"{printable(str(path))} cannot be written: {error.strerror or error}. "
+        f"{printable(str(path))} cannot be written: {why_refused(error)}. "
         "The captions saved so far are safe; mend that and run again."
     )
 
@@ -75,7 +76,7 @@ def _replacing(path: Path) -> Iterator[IO[str]]:
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            flush_to_disk(file.fileno())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):  # what went wrong is said, not what went wrong besides

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from captioner.macos import flush_to_disk
 from captioner.output.ours import NotOurs, opened, write_all
 
 MAX_LINE = 64 << 20  # bytes; no prompt and caption take as much
@@ -83,7 +84,7 @@ class Lines:
             try:
                 write_all(descriptor, data)
                 if sync:
-                    os.fsync(descriptor)
+                    flush_to_disk(descriptor)
             except BaseException:
                 with suppress(OSError):  # the next one begins a line of its own
                     os.ftruncate(descriptor, end)

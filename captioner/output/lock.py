@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from captioner.errors import InputError, OutputError
+from captioner.macos import why_refused
 from captioner.output.ours import NotOurs, opened
 from captioner.text import printable
 
@@ -69,7 +70,7 @@ def locked(directory: Path) -> Iterator[Lock]:
         except OSError as error:
             raise InputError(
                 f"Output directory {printable(str(directory))} cannot be written to "
-                f"({error.strerror}): check its permissions, or name another with --output-dir."
+                f"({why_refused(error)}): check its permissions, or name another with --output-dir."
             ) from error
         _sign(file)
         yield Lock(directory, file)

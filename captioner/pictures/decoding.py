@@ -18,6 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from captioner.errors import CaptionError, UnreadableImage, first_line
+from captioner.macos import why_refused
 from captioner.pictures.files import OF_THE_NAME, NotAFile
 from captioner.pictures.formats import (
     PNG_SIGNATURE,
@@ -123,7 +124,7 @@ def reasons() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
             kind = UnreadableImage if error.errno in OF_THE_NAME else CaptionError
-            raise kind(f"cannot be read: {error.strerror}") from None
+            raise kind(f"cannot be read: {why_refused(error)}") from None
         reason = "damaged or unreadable"
         # Pillow's own words; those that it has from Python are for programmers
         if isinstance(error, (OSError, SyntaxError)) and error.__cause__ is None:

@@ -10,8 +10,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MAX_FILE_BYTES = 1 << 30  # no honest picture of MAX_FILE_PIXELS needs more
 
@@ -33,7 +33,7 @@ class NotAFile(OSError):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BufferedReader]:
     """The regular file at `path`, which may be a link as long as that stays within its folder.
 
     Raises:
@@ -53,6 +53,6 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def size_of(file: BinaryIO) -> int:
+def size_of(file: BufferedReader) -> int:
     """The size of an open file in bytes."""
     return os.fstat(file.fileno()).st_size

@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 
 from captioner.errors import InputError, InputGone
+from captioner.macos import why_refused
 from captioner.records import Picture, Scan
 from captioner.text import printable
 
@@ -47,7 +48,7 @@ def scan(directory: Path) -> Scan:
             names = [entry.name for entry in entries if _is_picture(entry, directory)]
     except OSError as error:
         raise InputError(
-            f"Input directory {printable(str(directory))} cannot be listed: {error.strerror}."
+            f"Input directory {printable(str(directory))} cannot be listed: {why_refused(error)}."
         ) from None
     names.sort(key=natural_key)
     return Scan((Picture(name, directory / name) for name in names), place)
