@@ -9,10 +9,11 @@ SEED ?= 1
 INPUT ?= input
 OUTPUT ?= output
 N ?= 500
+PYTHONS := 3.11 3.12 3.13 3.14 3.14.1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui review test quick chromium lint evaluate bench constraints clean
+.PHONY: help run ui review test quick chromium lint evaluate bench constraints mac clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +23,8 @@ run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedd
 		--model models/flowcharts-3m-8bit
 	@echo "The captions: output/captions.json. What was skipped and how long it took: output/summary.json."
 
-ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C
-	@$(BIN)/python -m flows.hosting.ui
+ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C; NOTIFY=URL for messages
+	@$(BIN)/python -m flows.hosting.ui $(NOTIFY)
 
 review: $(VENV)/.run ## Correct the captions of OUTPUT in a browser, beside the pictures of INPUT
 	@$(BIN)/python -m captioner.review $(OUTPUT) --input-dir $(INPUT)
@@ -53,6 +54,18 @@ constraints: $(VENV)/.test ## Resolve the newest allowed versions into constrain
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --no-header \
 		--no-annotate --upgrade --quiet --output-file constraints.txt pyproject.toml
 
+mac: $(VENV)/.test ## Resolve for macOS 14 and Python 3.11 to 3.14; with WHEELS=folder also download
+	$(PIP) install uv
+	@for version in $(PYTHONS); do \
+		MACOSX_DEPLOYMENT_TARGET=14.0 $(BIN)/uv pip compile --quiet --no-header --no-annotate \
+			--python-platform aarch64-apple-darwin --python-version $$version \
+			--constraint constraints.txt --only-binary :all: \
+			--output-file $(VENV)/mac-$$version.txt pyproject.toml \
+		&& echo "Python $$version: $$(grep -c == $(VENV)/mac-$$version.txt) packages" || exit 1; \
+	done
+	$(if $(WHEELS),$(PIP) download --no-deps --only-binary :all: --platform macosx_14_0_arm64 \
+		--python-version 3.12 --dest $(WHEELS) --requirement $(VENV)/mac-3.12.txt)
+
 clean: ## Remove the virtual environment and what a run wrote
 	rm -rf $(VENV) output
 
@@ -72,7 +85,8 @@ $(VENV)/.pictures: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.run
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "Python 3.11 or newer is needed, which $(PYTHON) is not: name one, such as" \
-			"make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Install one" \
+			"(on a Mac: brew install python@3.13), then make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; \
+		exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

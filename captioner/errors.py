@@ -2,6 +2,7 @@
 
 CaptionerError              one sentence for the user, with the next step
 ├── InputError              a directory or a setting that cannot be used
+├── InputGone               the input directory went away while a run was under way
 ├── CheckpointError         the model's files are missing, damaged or do not fit
 ├── DownloadError           the download cannot succeed by trying again
 ├── DownloadInterrupted     the download may succeed when tried again
@@ -9,17 +10,25 @@ CaptionerError              one sentence for the user, with the next step
 │   └── DeviceStopped       because it was told to stop
 ├── OutputError             a result cannot be written
 └── CaptionError            one image got no caption; the run goes on
+    └── UnreadableImage     because of what is in its file
 """
 
-from captioner.text import printable
+from captioner.text import in_the_reader_s_words, printable
 
 
 class CaptionerError(Exception):
     """The base of them all; `str()` of it is a sentence that a user can act on."""
 
+    def __str__(self) -> str:
+        return in_the_reader_s_words(super().__str__())
+
 
 class InputError(CaptionerError):
     """A directory or a setting cannot be used."""
+
+
+class InputGone(CaptionerError):
+    """The input directory went away while a run was under way."""
 
 
 class CheckpointError(CaptionerError):
@@ -48,6 +57,10 @@ class OutputError(CaptionerError):
 
 class CaptionError(CaptionerError):
     """One image got no caption."""
+
+
+class UnreadableImage(CaptionError):
+    """The file is not a picture that can be captioned; `str()` says why."""
 
 
 def first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ every field as a result, and draws wrong edges where two share one. Knows nothin
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,7 +22,7 @@ class Stamp:
 
     bytes: int
     mtime_ns: int  # when it was last modified, in nanoseconds since 1970
-    sha256: str  # of all its bytes, in hexadecimal
+    sha256: str  # of all its bytes, in hexadecimal; empty when it is too large for a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,18 +187,36 @@ class Progress:
 
     percent: float  # 0 to 100
     text: str
+    pace: str = field(default="", compare=False)  # alone it is no news
 
     @classmethod
-    def of(cls, done: int, total: int, text: str) -> Self:
+    def of(cls, done: int, total: int, text: str, pace: str = "") -> Self:
         """`done` of `total`, which `text` says in words."""
-        return cls(round(100 * done / total, 1) if total else 0.0, text)
+        return cls(round(100 * done / total, 1) if total else 0.0, text, pace)
+
+    @property
+    def sentence(self) -> str:
+        """For example `12 of 31: 12 captioned; 14.0 a minute, 2 min to go`."""
+        return f"{self.text}; {self.pace}" if self.pace else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A picture in the place of whose caption file something else is."""
+
+    image: str  # its key
+    caption_file: str
+    reason: str
 
 
 class Scan:
     """What the scan found."""
 
-    def __init__(self, pictures: Iterable[Picture]) -> None:
+    def __init__(
+        self, pictures: Iterable[Picture], directory: tuple[int, int] | None = None
+    ) -> None:
         self.pictures = tuple(pictures)  # in natural order
+        self.directory = directory  # the device and the inode of what was scanned
 
 
 class Plan:
@@ -214,6 +232,7 @@ class Plan:
         edited: Iterable[str] = (),
         left: Iterable[str] = (),
         skipped: Iterable[Skipped] = (),
+        unreadable: Iterable[Unreadable] = (),
         gone: Iterable[Gone] = (),
     ) -> None:
         self.pictures = tuple(pictures)  # all that the scan found, in its order
@@ -223,4 +242,5 @@ class Plan:
         self.edited = tuple(edited)  # keys of those whose caption a person wrote or changed
         self.left = tuple(left)  # keys of what --retry-flagged does not ask for
         self.skipped = tuple(skipped)  # in an earlier run; the file is the same
+        self.unreadable = tuple(unreadable)  # left as they are
         self.gone = tuple(gone)

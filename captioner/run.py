@@ -6,7 +6,7 @@ The flow owns it and is the only one that writes to it; whoever hosts the flow s
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Self
@@ -17,6 +17,7 @@ from captioner.records import (
     Checkpoint,
     DeviceFigures,
     Failure,
+    Job,
     LoadedModel,
     Plan,
     Progress,
@@ -25,7 +26,7 @@ from captioner.records import (
     Skipped,
 )
 from captioner.settings import Settings
-from captioner.text import printable
+from captioner.text import duration, printable
 
 
 class Run:
@@ -40,7 +41,10 @@ class Run:
         self.captioned: list[Caption] = []  # without their texts, so that it stays small
         self.skipped: list[Skipped] = []
         self.failures: list[Failure] = []
+        self.downloading: Callable[[], Progress] | None = None  # how far, while the model comes
+        self.on_device: tuple[Job, ...] = ()  # what is being captioned
         self.interrupted = False
+        self.complete = False  # all is done, and its last file is written
         self.error: CaptionerError | None = None  # what ended it before its time
         self.unexpected: Exception | None = None  # the same, and a mistake of ours
         self._began = self._loaded = self._ended = time.perf_counter()
@@ -94,18 +98,37 @@ class Run:
         return [*self.plan.skipped, *self.skipped]
 
     @property
+    def flagged(self) -> int:
+        """How many of the captions that it made are flagged."""
+        return sum(1 for caption in self.captioned if caption.generation.flags)
+
+    @property
     def progress(self) -> Progress:
-        """For example 38.7 % and `12 of 31: 11 captioned, 1 skipped`."""
-        done = len(self.captioned) + len(self.skipped) + len(self.failures)
-        total = len(self.plan.todo)
-        return Progress.of(done, total, f"{done:,} of {total:,}: {self.counts()}")
+        """For example 38.7 %, `12 of 31: 11 captioned, 1 skipped` and `14.0 a minute`."""
+        done, total = self.done, len(self.plan.todo)
+        text = f"{done:,} of {total:,}: {self.counts()}"
+        return Progress.of(done, total, text, self._pace(done, total - done))
+
+    def _pace(self, done: int, left: int) -> str:
+        """For example `14.0 a minute, 2 min to go`; empty before the first picture."""
+        working = self._ended == self._loaded
+        seconds = (time.perf_counter() if working else self._ended) - self._loaded
+        if not done or seconds <= 0:
+            return ""
+        rate = f"{60 * done / seconds:,.1f} a minute"
+        return f"{rate}, {duration(left * seconds / done)} to go" if working and left else rate
+
+    @property
+    def done(self) -> int:
+        """How many of the pictures that were to be done have been."""
+        return len(self.captioned) + len(self.skipped) + len(self.failures)
 
     def counts(self) -> str:
         """For example `7 captioned, 20 up to date, 1 skipped`; `Nothing new: ...` without work."""
         plan = self.plan
         parts = [f"{len(self.captioned)} captioned"] if plan.todo else []
-        if flagged := sum(1 for caption in self.captioned if caption.generation.flags):
-            parts[0] += f" ({flagged} flagged)"
+        if self.flagged:
+            parts[0] += f" ({self.flagged} flagged)"
         if plan.up_to_date:
             edited = len(set(plan.edited).intersection(plan.up_to_date))
             note = f" ({edited} edited by hand)" if edited else ""
@@ -114,6 +137,8 @@ class Run:
             parts.append(f"{len(plan.left)} left as they are")
         if skipped := len(self.all_skipped):
             parts.append(f"{skipped} skipped")
+        if plan.unreadable:
+            parts.append(f"{len(plan.unreadable)} with an unreadable caption file")
         if self.failures:
             parts.append(f"{len(self.failures)} failed")
         nothing = [] if plan.todo else ["Nothing new"]
@@ -124,7 +149,9 @@ class Run:
         if self.error:
             return str(self.error)
         if self.interrupted:
-            return f"Interrupted: {self.counts() if self.captioned else 'before the first caption'}"
+            so_far = self.counts() if self.captioned else "before the first caption"
+            left = len(self.plan.todo) - self.done
+            return f"Interrupted: {so_far}" + (f", {left} to go" if left else "")
         if self.scan and not self.scan.pictures:
             return f"No PNG, JPG or JPEG files in {printable(str(self.settings.input_dir))}"
         return self.counts()

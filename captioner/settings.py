@@ -24,6 +24,7 @@ from pydantic_settings import NoDecode
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
+MAX_TOKENS = 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
 
@@ -67,6 +68,8 @@ class _Group(BaseModel):
     def _named(cls, value: Any) -> Any:
         if value == "":  # Path("") is the current directory, which nobody meant
             raise ValueError("must not be empty")
+        if isinstance(value, str | Path) and "\0" in str(value):
+            raise ValueError("must not hold a zero byte")
         return value
 
 
@@ -126,7 +129,7 @@ class DecodingSettings(_Group):
     max_tokens: Annotated[int, InRecipe("token limit")] = Field(
         default=512,
         ge=1,
-        le=32_768,
+        le=MAX_TOKENS,
         title="Tokens at most",
         description="A caption is cut after this many tokens.",
     )
@@ -142,7 +145,8 @@ class DecodingSettings(_Group):
         default=0,
         ge=0,
         title="Seed",
-        description="With a temperature above 0: the same seed and picture give the same caption.",
+        description="With a temperature above 0: the same seed, picture and batch size give the "
+        "same caption.",
     )
 
 
@@ -182,16 +186,21 @@ class PictureSettings(_Group):
 
 
 class DeviceSettings(_Group):
-    """How pictures go to the device."""
+    """How pictures go to the device, and how it is kept at it."""
 
     batch_size: Annotated[
         Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | Literal["auto"],
-        NotInRecipe("captions are the same in a batch"),
+        NotInRecipe("rounding alone differs with the number of rows"),
     ] = Field(
         default=1,
         title="Batch size",
         description="How many pictures the device captions at a time; auto chooses by the memory "
         "that is free once the model is loaded.",
+    )
+    keep_awake: Annotated[bool, NotInRecipe("has nothing to do with captions")] = Field(
+        default=True,
+        title="Keep awake",
+        description="Keep a Mac that nobody uses from falling asleep while the run lasts.",
     )
 
 
@@ -281,4 +290,10 @@ RECIPE = {
     for name, field in Settings.model_fields.items()
     for mark in field.metadata
     if isinstance(mark, InRecipe)
+}
+
+# How the form calls what the terminal calls by its flag.
+TITLES = {
+    "--" + name.replace("_", "-"): f"“{field.title}”"
+    for name, field in Settings.model_fields.items()
 }

@@ -1,6 +1,23 @@
-"""Texts in a form that is safe and short enough to show. Knows nothing of where they come from."""
+"""Texts in a form that is safe and short enough to show, in words that their reader knows. Knows
+nothing of where they come from."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+
+_titles: ContextVar[Mapping[str, str] | None] = ContextVar("_titles", default=None)
+FLAG = re.compile(r"(?<![\w-])--[a-z]+(?:-[a-z]+)*(?![\w-])")
+
+
+def call_settings_by(titles: Mapping[str, str]) -> None:
+    """From now on sentences are for a reader who knows each flag by the title that it has here."""
+    _titles.set(titles)
+
+
+def in_the_reader_s_words(text: str) -> str:
+    """`text`, which names settings by their flags, for whoever reads it."""
+    titles = _titles.get()
+    return FLAG.sub(lambda flag: titles.get(flag[0], flag[0]), text) if titles else text
 
 
 def printable(text: str) -> str:
@@ -18,3 +35,11 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
 def gigabytes(size: float) -> str:
     """Bytes as text, such as `33.5 GB` (10^9 bytes), or in MB below one GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as text, such as `40 s`, `12 min` or `3 h 20 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,30 +1,31 @@
 """The state machine: caption every picture of a directory with a local MLX model.
 
-    CheckInputDir → ScanImages → CheckCaptions
-        → CheckModel → (DownloadModel) → LoadModel
-        → for each picture that is not up to date: ValidateImage → GenerateCaption → SaveJSON
-        → WriteSummary
-
-`python flows/caption_flow.py` runs it here; `prefect.yaml` deploys it.
+CheckInputDir → ScanImages → CheckCaptions
+    → CheckModel → (DownloadModel) → LoadModel
+    → for each picture that is not up to date: ValidateImage → GenerateCaption → SaveJSON
+    → WriteSummary
 """
 
 if __name__ == "__main__":
-    # Before anything slow is imported: --help and a wrong flag answer at once.
-    from flows.hosting.terminal import begin
+    import sys
+
+    sys.path.insert(0, __file__.rsplit("/", 2)[0])  # also where the project is not installed
+    from flows.hosting.terminal import begin  # first: --help and a wrong flag answer at once
 
     COMMAND = begin()
 
-from prefect import flow
-from prefect.client.schemas.objects import State
+from prefect import State, flow
 
 from captioner import settings as given
 from captioner.checkpoint.find import MissingCheckpoint
+from captioner.macos import kept_awake
 from captioner.output.folder import OutputFolder
 from captioner.run import Run
-from flows.endings import ending_noted, state_of
+from flows.asked import asked
+from flows.endings import ending_noted, interrupts_deferred, state_of
 from flows.hosting.log_lines import plain_errors
 from flows.processing import THREADS, process_images
-from flows.run_page import captioning_progress, name_run
+from flows.run_page import captioning_progress, count_in_name, named
 from tasks.check_captions import check_captions
 from tasks.check_input_dir import check_input_dir
 from tasks.check_model import check_model
@@ -46,19 +47,19 @@ def caption_flow(
     results: given.ResultSettings = given.ResultSettings(),
 ) -> State:
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model."""
-    groups = (folders, again, prompts, decoding, model, pictures, device, results)
-    run = Run.begin(given.Settings.of(*groups))
+    run = Run.begin(asked(folders, again, prompts, decoding, model, pictures, device, results))
     output = OutputFolder(run.settings.output_dir)
-    with plain_errors(), ending_noted(run):
+    with plain_errors(), ending_noted(run), named(run), kept_awake(run.settings.keep_awake):
         check_input_dir(run, output)
         run.scan = scan_images(run)
-        name_run(run)
+        count_in_name(run)
         if run.scan.pictures:
             with output:
                 run.plan = check_captions(run.scan, run, output)
                 if run.plan.todo:
                     caption_pictures(run, output)
-                write_summary(run, output)
+                with interrupts_deferred():
+                    write_summary(run, output)
     return state_of(run)
 
 
@@ -68,7 +69,6 @@ def caption_pictures(run: Run, output: OutputFolder) -> None:
     if isinstance(checkpoint, MissingCheckpoint):
         checkpoint = download_model(checkpoint, run)
     device = load_model(checkpoint, run)
-    run.load(checkpoint, device.batch_size, device.load_seconds)
     with device, captioning_progress(run):
         process_images(run, device, output)
 

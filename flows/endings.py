@@ -4,6 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
@@ -13,15 +14,17 @@ from captioner.errors import CaptionerError
 from captioner.run import Run
 
 INTERRUPTS = (KeyboardInterrupt, TerminationSignal)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def interrupts_noted(run: Run) -> Iterator[None]:
-    """An interrupt (Ctrl-C, SIGTERM) ends the block, and is noted in the run."""
+    """An interrupt (Ctrl-C, SIGTERM, SIGHUP) ends the block, and is noted in the run unless all is
+    done."""
     try:
         yield
     except INTERRUPTS:
-        run.interrupted = True
+        run.interrupted = not run.complete
 
 
 @contextmanager
@@ -32,9 +35,9 @@ def interrupts_deferred() -> Iterator[None]:
     one taken, and whoever wants it next, when the process ends, would wait for ever.
     """
     came: list[int] = []
-    handlers = {}
+    handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # only there Python raises them
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in map(int, SIGNALS):
             handlers[number] = signal.signal(number, lambda number, _: came.append(number))
     try:
         yield
@@ -42,7 +45,11 @@ def interrupts_deferred() -> Iterator[None]:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     if came:
-        signal.raise_signal(came[0])
+        handler = handlers[came[0]]
+        if callable(handler):  # not raised again: who counts the signals counts each once
+            handler(came[0], None)
+        else:
+            signal.raise_signal(came[0])
 
 
 @contextmanager
@@ -62,12 +69,13 @@ def ending_noted(run: Run) -> Iterator[None]:
 
 
 def state_of(run: Run) -> State:
-    """Completed when every readable picture has its caption, Failed when one has none or when the
-    run could not go on, Cancelled when it was interrupted; the message says which."""
+    """Completed when every readable picture has its caption, under the name Flagged when one of
+    those made now is, Failed when one has none or when the run could not go on, Cancelled when it
+    was interrupted; the message says which."""
     if run.error:
         return Failed(message=run.verdict(), data=run.error)
     if run.interrupted:
         return Cancelled(message=run.verdict())
     if run.failures:
         return Failed(message=run.verdict())
-    return Completed(message=run.verdict())
+    return Completed(name="Flagged" if run.flagged else "Completed", message=run.verdict())

@@ -11,7 +11,7 @@ from collections import deque
 from itertools import islice
 from typing import Any, NoReturn
 
-from prefect import unmapped
+from prefect import get_run_logger, unmapped
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -19,9 +19,10 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from captioner.device.device import Device
 from captioner.device.rows import Request
 from captioner.device.work import Work
-from captioner.errors import CaptionError, DeviceError
+from captioner.errors import CaptionError, DeviceError, InputGone
 from captioner.output.folder import OutputFolder
 from captioner.pictures.reading import Reader
+from captioner.pictures.scan import check_still_there
 from captioner.records import Caption, Failure, Job, Skipped, Valid
 from captioner.run import Run
 from captioner.settings import MAX_BATCH_SIZE
@@ -40,9 +41,11 @@ THREADS: TaskRunner[PrefectFuture[Any]] = ThreadPoolTaskRunner(  # type: ignore[
 def process_images(run: Run, device: Device, output: OutputFolder) -> None:
     """Caption what the run has to do, and note in it what became of each picture.
 
-    An interrupt gives up what is on the device; what is finished is saved.
+    An interrupt gives up what is on the device, and so does an input directory that has gone; what
+    is finished is saved.
 
     Raises:
+        InputGone: the input directory is not there any more.
         OutputError: a caption cannot be saved.
         DeviceError: the device has died.
     """
@@ -51,8 +54,10 @@ def process_images(run: Run, device: Device, output: OutputFolder) -> None:
         with interrupts_noted(run):
             window.work()
         if run.interrupted:
-            device.stop()  # or it would go on captioning
             window.save_the_rest()
+    except InputGone:
+        window.save_the_rest()
+        raise
     finally:
         run.end(device.figures())
 
@@ -64,11 +69,12 @@ class _Window:
         self._run, self._device, self._output = run, device, output
         self._todo = iter(run.plan.todo)
         # the first four in the order of the pictures
-        self._validating: deque[PrefectFuture[Valid | State[Skipped]]] = deque()
+        self._validating: deque[tuple[Job, PrefectFuture[Valid | State[Skipped]]]] = deque()
         self._in_line: deque[tuple[Valid, Work]] = deque()
         self._captioning: dict[PrefectFuture[Caption | State[Caption]], Job] = {}
         self._saving: dict[PrefectFuture[None], Caption] = {}
         self._ended: set[PrefectFuture[Any]] = set()
+        self._stopped = False
         self._moved = threading.Event()  # something has happened: look what can be done next
 
     def work(self) -> None:
@@ -78,6 +84,8 @@ class _Window:
 
     def save_the_rest(self) -> None:
         """Save the captions that are made; nothing new begins."""
+        self._stopped = True
+        self._device.stop()  # or it would go on captioning
         while self._finish():
             self._moved.wait()
 
@@ -95,32 +103,37 @@ class _Window:
             self._moved.clear()
             self._note_saved()
             self._save()
+            self._run.on_device = tuple(self._captioning.values())
         return bool(self._captioning or self._saving)
 
     def _validate(self) -> None:
         if len(self._validating) > CHUNK_SIZE:
             return
         if chunk := list(islice(self._todo, CHUNK_SIZE)):
-            futures = validate_image.map(chunk, unmapped(self._output))
-            self._validating.extend(map(self._watched, futures))
+            futures = validate_image.map(chunk, unmapped(self._run), unmapped(self._output))
+            self._validating.extend(zip(chunk, map(self._watched, futures), strict=True))
 
     def _line_up(self) -> None:
         """Hand to the device what is valid, in the order of the pictures, while it has room."""
         settings = self._run.settings
         room = self._device.batch_size + self._device.ahead
         while self._validating and len(self._in_line) + len(self._captioning) < room:
-            future = self._validating[0]
+            job, future = self._validating[0]
             if future not in self._ended:
                 return
             result = future.result(raise_on_failure=False)
             if isinstance(result, Skipped):
                 self._run.skipped.append(result)
+                skipped = (job.number, job.total, job.picture.label, result.reason)
+                get_run_logger().warning("[%d/%d] Skipped %s: %s", *skipped)
             elif isinstance(result, Valid):
                 picture = result.job.picture
                 reader = Reader(picture, settings.max_pixels, settings.background, result.stamp)
                 work = self._device.begin(reader, Request.of(settings))
                 work.when_begun(self._moved.set)
                 self._in_line.append((result, work))
+            elif isinstance(result, CaptionError):
+                self._run.failures.append(Failure(job, str(result)))
             else:
                 _give_up(result)
             self._validating.popleft()
@@ -131,6 +144,7 @@ class _Window:
             valid, work = self._in_line.popleft()
             future = generate_caption.submit(valid, self._device, work, self._run)
             self._captioning[self._watched(future)] = valid.job
+        self._run.on_device = tuple(self._captioning.values())
 
     def _save(self) -> None:
         for future in [future for future in self._captioning if future in self._ended]:
@@ -139,8 +153,10 @@ class _Window:
                 saving = save_caption.submit(result, self._run, self._output)
                 self._saving[self._watched(saving)] = result
             elif isinstance(result, CaptionError):
+                if not self._stopped:
+                    check_still_there(self._run.scan, self._run.settings.input_dir)
                 self._run.failures.append(Failure(job, str(result)))
-            elif not self._run.interrupted:
+            elif not self._stopped:
                 _give_up(result)
             del self._captioning[future]
             self._ended.discard(future)

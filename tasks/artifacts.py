@@ -70,11 +70,10 @@ def _move(key: str, measure: Callable[[], Progress], ended: threading.Event) -> 
             now = measure()
             try:
                 if artifact is None:
-                    artifact = cast(
-                        UUID, create_progress_artifact(now.percent, key=key, description=now.text)
-                    )
-                elif now != moment:
-                    update_progress_artifact(artifact, now.percent, description=now.text)
+                    made = create_progress_artifact(now.percent, key, now.sentence)
+                    artifact = cast(UUID, made)
+                elif now != moment or (last and now.sentence != moment.sentence):
+                    update_progress_artifact(artifact, now.percent, now.sentence)
             except Exception as error:  # the server may come back
                 if not warned:
                     _warn("The progress", error)

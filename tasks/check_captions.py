@@ -6,10 +6,13 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.checkpoint.find import known_revision
+from captioner.macos import is_evicted
 from captioner.output.folder import OutputFolder
 from captioner.records import Plan, Recipe, Scan
 from captioner.run import Run
 from captioner.text import listed, printable
+
+UNREADABLE_LINES = 5
 
 
 @task(task_run_name="check_captions", cache_policy=NO_CACHE)
@@ -22,6 +25,7 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
     recipe = Recipe.of(run.settings, known_revision(run.settings))
     plan = output.plan(scan, run.settings, recipe)
     _log(plan, overwrite=run.settings.overwrite)
+    _log_evicted(plan)
     return plan
 
 
@@ -46,6 +50,29 @@ def _log(plan: Plan, overwrite: bool) -> None:
     if plan.skipped:
         labels = [skipped.picture.label for skipped in plan.skipped]
         logger.info("%d unreadable as before: %s", len(labels), listed(labels))
+    for unreadable in plan.unreadable[:UNREADABLE_LINES]:
+        logger.warning(
+            "%s is no caption file (%s): mend it, or remove it to have %s captioned again",
+            printable(str(unreadable.caption_file)),
+            unreadable.reason,
+            printable(unreadable.image),
+        )
+    if (more := len(plan.unreadable) - UNREADABLE_LINES) > 0:
+        logger.warning("%d more are none either; summary.json lists them", more)
     if plan.gone:
         gone = listed(printable(g.image) for g in plan.gone)
         logger.info("%d not in the input directory any more: %s", len(plan.gone), gone)
+
+
+def _log_evicted(plan: Plan) -> None:
+    """Said before the model is loaded: a night may pass with nothing but waiting for them."""
+    evicted = [job.picture.label for job in plan.todo if is_evicted(job.picture.path)]
+    if evicted:
+        get_run_logger().warning(
+            "%d of the %d to caption are in iCloud and not on this Mac: each is fetched when it is "
+            "read, or fails where that is not allowed. Choose Download Now in Finder, or see "
+            "docs/mac.md (%s)",
+            len(evicted),
+            len(plan.todo),
+            listed(evicted),
+        )

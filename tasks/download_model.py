@@ -12,6 +12,7 @@ from prefect.tasks import Task, exponential_backoff
 from captioner.checkpoint.download import download
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, model_location
 from captioner.checkpoint.progress import Received
+from captioner.device.model import usable_memory_bytes
 from captioner.errors import CheckpointError, DownloadInterrupted
 from captioner.records import Checkpoint
 from captioner.run import Run
@@ -52,14 +53,18 @@ def download_model(missing: MissingCheckpoint, run: Run) -> Checkpoint:
             extra={"plain": True},
         )
     received = Received()
+    run.downloading = received.progress
     try:
-        with moving_progress("model-download", received.progress):
-            download(settings.repo_id, missing, received)
+        progress = moving_progress("model-download", received.progress)
+        with progress, received.noting_the_end():
+            download(settings.repo_id, missing, received, usable_memory_bytes())
     except DownloadInterrupted as error:
         if attempt <= RETRIES:
             reason, _, _ = str(error).partition(";")
             logger.warning("%s. Trying again (%d of %d).", reason, attempt, RETRIES)
         raise
+    finally:
+        run.downloading = None
     checkpoint = find_checkpoint(settings)
     if isinstance(checkpoint, MissingCheckpoint):
         raise CheckpointError(

@@ -10,10 +10,12 @@ from prefect.states import Cancelled, Completed
 from captioner.device.device import Device
 from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceStopped
+from captioner.pages.escaping import shown
 from captioner.pictures.decoding import fitted
-from captioner.pictures.formats import UnreadableImage
 from captioner.records import Caption, Valid
 from captioner.run import Run
+
+CAPTION_CHARACTERS = 600
 
 
 @task(task_run_name="caption {valid.job.picture.label}", cache_policy=NO_CACHE)
@@ -36,13 +38,20 @@ def generate_caption(
     try:
         caption = Caption(valid.job, work.request.user_prompt, work.result(), work.stamp)
     except DeviceStopped as error:
+        logger.info("%s: %s", label, error)
         return Cancelled(message=str(error))
-    except (CaptionError, UnreadableImage) as error:
+    except CaptionError as error:
         raise CaptionError(f"No caption for {label}: {error}") from error
+    logger.info("%s: %s", label, _quoted(caption.generation.text), extra={"caption": True})
     if flags := ", ".join(caption.generation.flags):
         logger.warning("The caption of %s is flagged: %s", label, flags)
         return Completed(name="Flagged", message=flags, data=caption)
     return caption
+
+
+def _quoted(text: str) -> str:
+    """A caption in one line, for its task run's log; the terminal tells its file."""
+    return f"“{shown(text, CAPTION_CHARACTERS)}”"
 
 
 def _log(

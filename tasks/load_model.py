@@ -6,6 +6,8 @@ from prefect.cache_policies import NO_CACHE
 from captioner.checkpoint.inspect import is_embedded
 from captioner.checkpoint.memory import check_fits
 from captioner.device.device import Device
+from captioner.device.model import usable_memory_bytes
+from captioner.macos import wires_no_memory
 from captioner.records import Checkpoint
 from captioner.run import Run
 from captioner.text import gigabytes, printable
@@ -19,7 +21,7 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
         CheckpointError: it does not fit into memory, or MLX cannot load it.
     """
     name = checkpoint.repo_id or printable(str(checkpoint.directory))
-    check_fits(checkpoint.weight_bytes, name)
+    check_fits(checkpoint.weight_bytes, name, usable_memory_bytes())
     logger = get_run_logger()
     logger.info("Loading %s (%s)", name, gigabytes(checkpoint.weight_bytes))
     if is_embedded(checkpoint):
@@ -27,7 +29,14 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
             "This is the embedded demonstration model: it knows synthetic flowcharts and "
             "nothing else. Leave --model out to caption with the real one."
         )
+    if old := wires_no_memory():
+        logger.warning(
+            "macOS %s cannot keep a model wired in memory, which macOS 15 can: "
+            "one that fills most of the memory may be slow.",
+            old,
+        )
     device = Device(checkpoint.directory, run.settings.batch_size, run.settings.max_tokens)
+    run.load(checkpoint, device.batch_size, device.load_seconds)
     logger.info("Model loaded in %.1f s", device.load_seconds)
     if device.batch_size > 1:
         logger.info("Captioning %d pictures at a time", device.batch_size)

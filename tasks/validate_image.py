@@ -1,28 +1,37 @@
 """ValidateImage: a picture that cannot be decoded is skipped, with the reason."""
 
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, StateType
 
+from captioner.errors import CaptionError
 from captioner.output.folder import OutputFolder
 from captioner.pictures.reading import validate
+from captioner.pictures.scan import check_still_there
 from captioner.records import Job, Skipped, Valid
+from captioner.run import Run
 
 
 @task(task_run_name="validate {job.picture.label}", cache_policy=NO_CACHE)
-def validate_image(job: Job, output: OutputFolder) -> Valid | State[Skipped]:
+def validate_image(job: Job, run: Run, output: OutputFolder) -> Valid | State[Skipped]:
     """The picture with its size when all of it can be decoded; otherwise a `Skipped`, in a state
     of that name.
 
     Raises:
+        InputGone: the whole input directory has gone.
+        CaptionError: the machine cannot read the picture now; nothing is noted of it.
         OutputError: it cannot be noted that the picture is skipped.
     """
-    result = validate(job)
+    try:
+        result = validate(job)
+    except CaptionError as error:
+        check_still_there(run.scan, run.settings.input_dir)
+        raise CaptionError(
+            f"No caption for {job.picture.label}: {error}; the next run tries again"
+        ) from error
     if isinstance(result, Valid):
         return result
-    get_run_logger().warning(
-        "[%d/%d] Skipped %s: %s", job.number, job.total, job.picture.label, result.reason
-    )
+    check_still_there(run.scan, run.settings.input_dir)
     output.skip(result)
     # the UI chooses the colour by the type, and Completed would be as green as a caption
     return State(type=StateType.CANCELLED, name="Skipped", message=result.reason, data=result)

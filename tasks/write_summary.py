@@ -10,6 +10,7 @@ from captioner.output.folder import OutputFolder
 from captioner.pages.gallery import write_gallery
 from captioner.run import Run
 from captioner.settings import Settings
+from captioner.text import listed, printable
 from tasks.artifacts import publish_report
 
 
@@ -21,10 +22,16 @@ def write_summary(run: Run, output: OutputFolder) -> None:
         OutputError: one of them cannot be written.
         InputError: the pictures that exports are to go beside are not there any more.
     """
-    output.finish(run)
+    left_out = output.finish(run)
     if run.settings.gallery:
         write_gallery(run, output)
     _export(run.settings)
+    run.complete = not run.interrupted
+    if left_out:
+        get_run_logger().warning(
+            "Not in captions.json, since another picture is there now: %s",
+            listed(map(printable, left_out)),
+        )
     _log(run, output)
     publish_report(run, output)
 
@@ -40,12 +47,12 @@ def _export(settings: Settings) -> None:
 def _log(run: Run, output: OutputFolder) -> None:
     logger = get_run_logger()
     if not run.plan.todo:
-        logger.info("%s", run.counts())
+        logger.info("%s", run.counts(), extra={"results": run})
         return
     logger.info(
         "Wrote %d %s to %s",
         len(run.captioned),
         "caption file" if len(run.captioned) == 1 else "caption files",
         output,
-        extra={"plain": True},
+        extra={"plain": True, "results": run},  # in a terminal they stand above this line
     )

@@ -41,6 +41,7 @@ LONGEST = (
     "test_run_page",
     "test_hostile",
     "test_fuzz",
+    "test_output_faults",
 )
 
 

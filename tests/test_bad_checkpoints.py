@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from captioner.checkpoint.find import find_checkpoint
 from captioner.device.device import Device
@@ -15,6 +17,7 @@ from captioner.records import Checkpoint, Generation, Picture
 from captioner.settings import Settings
 from tests.bad_checkpoints import carrying_code, saying_nothing
 from tests.conftest import CHECKPOINT, draw_picture
+from tests.test_checkpoints import cached
 
 pytestmark = pytest.mark.model
 
@@ -27,10 +30,15 @@ def sprung(tmp_path: Path) -> Path:
 
 def captioned(directory: Path, tmp_path: Path) -> Generation:
     """What the product does with `--model`, from the look at the files to the caption."""
-    assert isinstance(find_checkpoint(Settings(model=directory)), Checkpoint)
+    return captioned_with(Settings(model=directory), tmp_path)
+
+
+def captioned_with(settings: Settings, tmp_path: Path) -> Generation:
+    found = find_checkpoint(settings)
+    assert isinstance(found, Checkpoint)
     picture = draw_picture(tmp_path / "a.png")
     request = Request("Describe the contents of this image.", None, 16, 0.0)
-    with Device(directory) as device:
+    with Device(found.directory) as device:
         return device.begin(Reader(Picture("a.png", picture), 0, "white"), request).result()
 
 
@@ -38,6 +46,28 @@ def test_code_and_pickles_beside_the_weights_are_left_alone(tmp_path: Path, spru
     directory = carrying_code(CHECKPOINT, tmp_path / "code", sprung)
     assert captioned(directory, tmp_path).text.startswith("A ")
     assert not sprung.exists()
+
+
+def test_code_that_another_tool_fetched_into_the_hub_cache_is_left_out(
+    tmp_path: Path, sprung: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    blobs = carrying_code(CHECKPOINT, tmp_path / "blobs", sprung)
+    asks = {"AutoModel": "modeling_trap.Model", "AutoProcessor": "processing_trap.Processor"}
+    for name in ("config.json", "preprocessor_config.json"):
+        config = json.loads((blobs / name).read_text())
+        (blobs / name).write_text(json.dumps(config | {"auto_map": asks}))
+    snapshot = cached(tmp_path / "hub")
+    snapshot.mkdir(parents=True)
+    for blob in blobs.iterdir():
+        (snapshot / blob.name).symlink_to(blob)
+    assert captioned_with(Settings(repo_id="owner/model"), tmp_path).text.startswith("A ")
+    assert not sprung.exists()
+    assert list((tmp_path / "temporary").iterdir()) == []
+    with pytest.raises(CheckpointError, match="carries code of its own"):  # named by a person
+        find_checkpoint(Settings(model=snapshot))
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,16 @@ def test_only_the_weights_that_are_loaded_are_looked_at(tmp_path: Path) -> None:
     assert found.weight_bytes == (directory / "model.safetensors").stat().st_size
 
 
+def test_the_doubles_that_macos_writes_on_foreign_disks_are_no_shards(tmp_path: Path) -> None:
+    directory = write_checkpoint(tmp_path / "checkpoint", ("weights.00.safetensors",))
+    for path in list(directory.iterdir()):
+        (directory / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert problems(directory) == []
+    found = find_checkpoint(Settings(model=directory))
+    assert isinstance(found, Checkpoint)
+    assert found.weight_bytes == (directory / "weights.00.safetensors").stat().st_size
+
+
 @pytest.mark.parametrize(
     "name", ["config.json", "tokenizer_config.json", "tokenizer.json", "preprocessor_config.json"]
 )

@@ -44,6 +44,7 @@ from tests.conftest import CHECKPOINT, ROOT, draw_picture
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 SOURCES = ("captioner", "flows", "tasks", "prefect.yaml")
+ZONE = "Europe/Paris"  # of the machine
 PATIENCE = 200.0  # seconds, for whatever takes a second or ten
 
 
@@ -107,6 +108,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     environment = kept | {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_API_PORT": str(port),
+        "TZ": ZONE,
         "PYTHONPATH": os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")]),
         # so that the tests need not wait for what is looked after once a minute
         "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -223,7 +225,7 @@ def test_both_deployments_are_as_prefect_yaml_says_and_start_nothing(
         assert made.enforce_parameter_schema
     assert deployment(client, "on-demand").schedules == []
     (schedule,) = deployment(client, "nightly").schedules
-    assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone="UTC")
+    assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone=ZONE)
     assert not schedule.active
     assert client.read_flow_runs() == []
 
@@ -327,7 +329,7 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
     assert ended(client, run.id).is_completed(), log_of(client, run.id)
     assert captions(ui.project / "morning").keys() == {"p1.json"}
     (schedule,) = deployment(client, "nightly").schedules
-    assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone="UTC")
+    assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone=ZONE)
     assert schedule.active
 
 
@@ -494,7 +496,8 @@ def test_a_served_flow_runs_and_is_cancelled(ui: Ui, client: SyncPrefectClient) 
             wait_for(lambda: is_served(client) or serving.poll() is not None)
             made = deployment(client, "served")
             assert made.parameters["folders"]["input_dir"] == "plates"
-            assert [schedule.schedule.cron for schedule in made.schedules] == ["0 3 * * *"]  # type: ignore[union-attr]
+            (schedule,) = made.schedules
+            assert schedule.schedule == CronSchedule(cron="0 3 * * *", timezone=ZONE)
             run = client.create_flow_run_from_deployment(made.id)
             wait_for(lambda: len(captions(out)) >= 2, lambda: log_of(client, run.id))
             client.set_flow_run_state(run.id, Cancelling())
@@ -517,7 +520,7 @@ def is_served(client: SyncPrefectClient) -> bool:
 def test_a_schedule_that_serve_cannot_read_is_one_sentence(ui: Ui) -> None:
     run = ui.command("flows.serve", "--cron", "at night")
     assert run.returncode == 2
-    assert run.stderr == "--cron or --timezone is wrong: 'at night', 'UTC'.\n"
+    assert run.stderr == "--cron or --timezone is wrong: 'at night', 'Europe/Paris'.\n"
 
 
 def test_serve_says_when_there_is_no_server(ui: Ui, tmp_path: Path) -> None:

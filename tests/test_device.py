@@ -22,8 +22,13 @@ from captioner.device.encoding import Prepared
 from captioner.device.model import is_out_of_memory
 from captioner.device.rows import Request
 from captioner.device.work import Work
-from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped
-from captioner.pictures.formats import UnreadableImage
+from captioner.errors import (
+    CaptionError,
+    CheckpointError,
+    DeviceError,
+    DeviceStopped,
+    UnreadableImage,
+)
 from captioner.pictures.reading import Reader
 from captioner.records import Generation, Picture
 from tests.conftest import CHECKPOINT, ROOT, draw_picture

@@ -137,7 +137,7 @@ def test_a_ledger_that_is_a_link_is_not_written_through(settings: Settings) -> N
     (settings.output_dir / LEDGER).symlink_to(outside)
     done = export(settings, "--to", "txt")
     assert done.returncode == 2
-    assert "is no regular file; move it away and export again." in done.stderr
+    assert "(it is a link); move it away and export again." in done.stderr
     assert outside.read_text() == ""
 
 

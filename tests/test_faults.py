@@ -20,9 +20,9 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from captioner.output.folder import PROVENANCE
 from captioner.settings import Settings
-from tests.conftest import ROOT, draw_picture, mounted
+from tests.conftest import CHECKPOINT, ROOT, draw_picture, mounted
 from tests.gate import Gate
-from tests.killing import run_until_done
+from tests.killing import PROMPTS, Trial, compiled
 
 pytestmark = pytest.mark.server
 
@@ -71,7 +71,23 @@ def test_runs_that_are_killed_lose_nothing_and_repeat_nothing(
     prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
-    assert run_until_done(tmp_path, pictures=12, kills=2, seed=1).looks > 0
+    trial = Trial(tmp_path, 12, 1, CHECKPOINT, None)
+    trial.caption(PROMPTS[0], attempts=2)
+    assert trial.figures.kills == 2
+    assert trial.figures.looks > 0
+
+
+def test_runs_whose_system_calls_fail_lose_nothing_and_repeat_nothing(
+    prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m tests.killing --minutes 60 --faults` does it at length."""
+    if sys.platform != "linux" or shutil.which("cc") is None:
+        pytest.skip("needs a C compiler on Linux (Debian: apt-get install gcc libc6-dev)")
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    trial = Trial(tmp_path, 12, 1, CHECKPOINT, compiled(tmp_path))
+    for prompt in PROMPTS:
+        trial.caption(prompt, attempts=3, kill=0.3)
+    assert trial.figures.faults.total() > 5, trial.figures
 
 
 def test_a_run_that_is_killed_leaves_no_server(pictures: Settings, tmp_path: Path) -> None:
@@ -150,6 +166,25 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_sentence(
         assert f"{safe} caption(s) are up to date" in errors
         assert what_is_safe(pictures) == 12
         assert {path: path.stat() for path in before} == before
+
+
+def test_several_captions_that_cannot_be_saved_are_one_sentence(
+    pictures: Settings, with_server: Environment
+) -> None:
+    at_once = ("--model", str(pictures.model), "--batch-size", "12")  # and so are their ends
+    with running(pictures, with_server, *at_once) as process:
+        _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    for path in pictures.output_dir.glob("p*.json"):
+        path.unlink()
+        (path / "in the way").mkdir(parents=True)
+    with running(pictures, with_server, *at_once, "--overwrite") as process:
+        _, errors = process.communicate(timeout=200)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    assert errors.count("cannot be written: Is a directory.") == 1, errors
+    assert " - ERROR - " in errors.splitlines()[-1]
+    assert errors.count(" - ERROR - ") == 1
 
 
 def test_an_output_folder_that_becomes_read_only_ends_the_run_with_one_sentence(

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from captioner.errors import UnreadableImage
 from captioner.pictures.decoding import check_image, fitted, load_image
-from captioner.pictures.formats import UnreadableImage
 from tests.conftest import ROOT
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
@@ -939,7 +939,7 @@ def test_a_bomb_is_refused_at_once_and_without_memory(tmp_path: Path) -> None:
     script = """
 import sys, time
 from pathlib import Path
-from captioner.pictures.formats import UnreadableImage
+from captioner.errors import UnreadableImage
 from captioner.pictures.decoding import check_image, load_image
 from tests.memory import peak_kilobytes
 before, began = peak_kilobytes(), time.process_time()

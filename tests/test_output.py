@@ -127,6 +127,7 @@ def test_summary_json_says_all_of_a_run(settings: Settings) -> None:
             "left": 0,
             "skipped": 1,
             "failed": 1,
+            "unreadable": 0,
             "gone": 0,
         },
         "model": {
@@ -161,6 +162,7 @@ def test_summary_json_says_all_of_a_run(settings: Settings) -> None:
         "skipped": [{"image": "b2.png", "reason": "empty file"}],
         "failed": [{"image": "c.png", "reason": "No caption for c.png: MLX failed"}],
         "edited": [],
+        "unreadable": [],
         "gone": [],
     }
     assert json.dumps(summary) == json.dumps(expected)  # in this order

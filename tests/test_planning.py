@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,15 @@ from captioner.output.lock import locked
 from captioner.output.provenance import PROGRAM, Provenance
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
-from captioner.records import Caption, Checkpoint, Generation, Plan, Recipe, Skipped
+from captioner.records import (
+    Caption,
+    Checkpoint,
+    Generation,
+    Picture,
+    Plan,
+    Recipe,
+    Skipped,
+)
 from captioner.settings import RECIPE, Settings
 from tests.conftest import CHECKPOINT, ROOT
 
@@ -239,11 +248,66 @@ def test_another_layout_of_the_file_is_no_edit(settings: Settings) -> None:
     assert planned(settings).edited == ()
 
 
-def test_a_caption_file_that_is_no_json_any_more_is_kept(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"image": "b.jpg",\n  oops', "it is no JSON from line 2 on"),
+        (b'{"image": "b.jpg\xff"', "it is no text in UTF-8"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b"[]", "it has not image, prompt and caption"),
+        (b'{"image": "b.jpg", "prompt": "", "caption": 1}', "it has not image, prompt and caption"),
+        (
+            b'{"image": "b.jpg", "prompt": "", "caption": "", "more": '
+            + b"[" * 30
+            + b"]" * 30
+            + b"}",
+            "it is nested too deeply",
+        ),
+        (
+            b'{"image": "c\\n.png", "prompt": "", "caption": ""}',
+            "it is the caption of c\\n.png",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_row_7_a_caption_file_that_is_none_any_more_is_kept_and_reported(
+    settings: Settings, content: bytes, why: str
+) -> None:
     caption_all(settings)
-    (settings.output_dir / "b.json").write_text('{"image": "b.jpg", oops')
-    assert planned(settings).edited == ("b.jpg",)
-    assert todo(settings) == {}
+    (settings.output_dir / "b.json").write_bytes(content)
+    plan = planned(settings)
+    assert [(u.image, u.caption_file, u.reason) for u in plan.unreadable] == [
+        ("b.jpg", "b.json", why)
+    ]
+    assert (plan.todo, plan.edited, plan.up_to_date) == ((), (), ("a.png", "c.png"))
+    assert todo(changed(settings, overwrite=True))["b.jpg"] == "--overwrite"
+    assert (settings.output_dir / "b.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", bytes(4096)])
+def test_row_7_an_empty_caption_file_is_no_edit(settings: Settings, content: bytes) -> None:
+    (settings.output_dir / "b.json").write_bytes(content)
+    assert planned(settings).caption_files["b.jpg"] == "b.json"
+    caption_all(settings)
+    (settings.output_dir / "b.json").write_bytes(content)
+    assert planned(settings).edited == ()
+    assert todo(settings) == {"b.jpg": "caption missing"}
+
+
+def test_row_6_what_is_no_regular_file_is_no_caption_file(settings: Settings) -> None:
+    """None of them is waited for, or read to its end, which two of them have not."""
+    caption_all(settings)
+    for name in ("a.json", "b.json", "c.json"):
+        (settings.output_dir / name).unlink()
+    (settings.output_dir / "a.json").symlink_to("/dev/zero")
+    os.mkfifo(settings.output_dir / "b.json")
+    (settings.output_dir / "c.json").touch()
+    os.truncate(settings.output_dir / "c.json", 20_000_000_000)  # with nothing in it
+    assert {u.caption_file: u.reason for u in planned(settings).unreadable} == {
+        "a.json": "it is a link",
+        "b.json": "it is a FIFO",
+        "c.json": "it is larger than 64 MB",
+    }
 
 
 def test_overwriting_an_edited_caption_makes_it_ours_again(settings: Settings) -> None:
@@ -270,6 +334,76 @@ def test_a_stranger_s_file_is_never_taken_for_a_caption_file(settings: Settings)
     assert {job.picture.key: job.caption_file for job in plan.todo} == plan.caption_files
     files = {"a.png": "a.json", "b.jpg": "b.jpg.json", "c.png": "c.png.json"}
     assert plan.caption_files == files
+
+
+def test_row_10_without_provenance_every_caption_file_counts_as_edited(
+    settings: Settings,
+) -> None:
+    """Also those whose names nobody could guess: hashed ones, and those of a picture that got its
+    name before another one of the same stem came."""
+    caption_all(settings)
+    long = ("x" * 251 + ".png", "captions.json.png", "a.jpg")  # a.png has a.json
+    for name in long:
+        (settings.input_dir / name).write_bytes(b"new")
+    caption_all(settings)
+    files = planned(settings).caption_files
+    assert "~" in files[long[0]] and files["a.png"] == "a.json"
+    edit(settings, files[long[0]], caption="What a person sees.")
+    provenance(settings).unlink()
+    plan = planned(settings)
+    assert plan.todo == ()
+    assert set(plan.edited) == set(plan.up_to_date) == {"a.png", "b.jpg", "c.png", *long}
+    assert plan.caption_files == files
+
+
+def test_a_copy_of_a_caption_file_is_not_taken_for_it(settings: Settings) -> None:
+    caption_all(settings)
+    for copy in ("a (1).json", "0.json"):
+        shutil.copy(settings.output_dir / "a.json", settings.output_dir / copy)
+    assert planned(settings).caption_files["a.png"] == "a.json"
+    provenance(settings).unlink()
+    assert planned(settings).caption_files["a.png"] == "a.json"
+
+
+# --- a run that ended between the line of a caption and its file ---
+
+
+def unsaved(settings: Settings, text: str) -> None:
+    """The lines of captions whose files were not written any more."""
+    before = {path: (path.read_bytes(), path.stat()) for path in settings.output_dir.glob("*.json")}
+    caption_all(changed(settings, overwrite=True), text=text)
+    for path, (data, stat) in before.items():
+        path.write_bytes(data)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_an_older_caption_that_a_run_could_not_replace_any_more_is_no_edit(
+    settings: Settings,
+) -> None:
+    """Also after several runs that ended so, and by the lines of 0.1.0, which are the same."""
+    caption_all(settings, text="The first.")
+    unsaved(settings, "The second.")
+    assert todo(settings) == dict.fromkeys(("a.png", "b.jpg", "c.png"), "not saved last time")
+    unsaved(settings, "The third.")
+    edit(settings, "b.json", caption="What a person sees.")
+    plan = planned(settings)
+    assert {job.picture.key: job.reason for job in plan.todo} == dict.fromkeys(
+        ("a.png", "c.png"), "not saved last time"
+    )
+    assert plan.edited == ("b.jpg",)
+    caption_all(settings, text="The fourth.")
+    assert todo(settings) == {}
+
+
+def test_a_caption_that_a_person_takes_back_is_an_edit(settings: Settings) -> None:
+    caption_all(settings, text="The first.")
+    first = (settings.output_dir / "b.json").read_bytes()
+    caption_all(changed(settings, overwrite=True), text="The second.")
+    path = settings.output_dir / "b.json"
+    path.write_bytes(first)
+    os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 2))  # some seconds later
+    assert planned(settings).edited == ("b.jpg",)
+    assert todo(settings) == {}
 
 
 # --- flags, files that cannot be read, files that have gone ---
@@ -355,9 +489,12 @@ def test_a_half_written_last_line_is_cut_off(settings: Settings) -> None:
         b'{"version": 2, "image": "a.png"}',
         b"\xff\xfe",
         b"[" * 100_000,
+        b'{"version": 1, "image": "a.png", "result": "touched", "image_bytes": 1e999, '
+        b'"image_mtime_ns": 1, "image_sha256": ""}',  # row 13
         b'{"version": 1, "image": "z.png", "result": "touched", "image_bytes": 1, '
         b'"image_mtime_ns": 1, "image_sha256": ""}',
     ],
+    ids=lambda line: line[:12].decode(errors="replace"),
 )
 def test_lines_that_nobody_understands_do_not_count(
     settings: Settings, line: bytes, caplog: pytest.LogCaptureFixture
@@ -369,7 +506,66 @@ def test_lines_that_nobody_understands_do_not_count(
     assert "1 line(s)" in caplog.text
 
 
-@pytest.mark.parametrize("file", ["../a.json", "/etc/a.json", "a.txt", ""])
+def test_row_8_a_whole_last_line_without_its_end_is_completed(settings: Settings) -> None:
+    caption_all(settings)
+    whole = provenance(settings).read_bytes()
+    provenance(settings).write_bytes(whole[:-1])
+    assert todo(settings) == {}
+    assert provenance(settings).read_bytes() == whole
+    provenance(settings).write_bytes(whole + b"what somebody has noted")  # and no line of ours
+    assert todo(settings) == {}
+    assert provenance(settings).read_bytes() == whole + b"what somebody has noted\n"
+
+
+def test_row_8_what_a_power_failure_leaves_behind_a_line_is_cut_off(settings: Settings) -> None:
+    caption_all(settings)
+    whole = provenance(settings).read_bytes()
+    for tail in (bytes(5000), b'{"version": 1, "at": "2026' + bytes(70_000)):
+        provenance(settings).write_bytes(whole + tail)
+        assert todo(settings) == {}
+        assert provenance(settings).read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"notes of somebody, who ends no line",
+        b'[{"image": "a.png"}]',
+        b"a,b\n1,2\n",
+        b'{"version": 3}\n',
+        b"x" * 100_000_000,
+    ],
+    ids=lambda content: content[:12].decode(),
+)
+def test_row_8_a_file_of_another_form_is_refused_and_untouched(
+    settings: Settings, content: bytes
+) -> None:
+    provenance(settings).write_bytes(content)
+    began = time.process_time()
+    with pytest.raises(InputError, match="move it away, or name another directory"):
+        planned(settings)
+    assert time.process_time() - began < 10  # 100 MB took 71 s
+    assert provenance(settings).read_bytes() == content
+
+
+def test_what_could_not_be_undone_costs_no_other_line(settings: Settings) -> None:
+    """A part of a line stayed, since the disk did not let it be cut off: the next one is whole."""
+    caption_all(settings)
+    whole = provenance(settings).read_bytes()
+    provenance(settings).write_bytes(whole + b'{"version": 1, "at": "2026-')
+    Provenance(provenance(settings)).add_touched(
+        Picture("a.png", settings.input_dir / "a.png"), stamp_of(settings.input_dir / "a.png")
+    )
+    *before, torn, last = provenance(settings).read_bytes().splitlines()
+    assert b"\n".join(before) + b"\n" == whole
+    assert torn == b'{"version": 1, "at": "2026-'
+    assert json.loads(last)["result"] == "touched"
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["../a.json", "/etc/a.json", "a.txt", "", "captions.json", "a\0.json", "x" * 300 + ".json"],
+)
 def test_a_line_cannot_send_a_caption_somewhere_else(settings: Settings, file: str) -> None:
     caption_all(settings)
     path = provenance(settings)

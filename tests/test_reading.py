@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.pictures.formats import UnreadableImage
+from captioner.errors import UnreadableImage
 from captioner.pictures.reading import Reader, validate
 from captioner.pictures.stamps import looks_unchanged, stamp_of
 from captioner.records import Job, Picture, Skipped, Stamp, Valid

@@ -342,6 +342,8 @@ def test_settings_go_into_groups_and_come_back() -> None:
 def test_an_empty_path_is_refused_wherever_it_comes_from(name: str) -> None:
     with pytest.raises(ValidationError, match="must not be empty"):
         Settings.model_validate({name: ""})
+    with pytest.raises(ValidationError, match="must not hold a zero byte"):
+        Settings.model_validate({name: "a\0b"})  # a parameter can, and a flag cannot
     assert Settings.model_json_schema()["properties"][name]["minLength"] == 1
 
 

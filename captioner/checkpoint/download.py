@@ -33,11 +33,16 @@ AT_ONCE = 4  # files; the client's 8 would lose twice as much when a download is
 logger = logging.getLogger(__name__)
 
 
-def download(repo_id: str, missing: MissingCheckpoint, received: Received | None = None) -> Path:
+def download(
+    repo_id: str,
+    missing: MissingCheckpoint,
+    received: Received | None = None,
+    usable: int | None = None,
+) -> Path:
     """Download what is missing of `repo_id`; returns the directory of the snapshot.
 
     Every file in it has the checksum that the Hub gives for it. `received` counts the bytes while
-    they come in.
+    they come in; `usable` is what a model may take of the memory, where that is not all of it.
 
     Raises:
         DownloadInterrupted: a timeout, a broken connection or the server's own trouble.
@@ -54,7 +59,7 @@ def download(repo_id: str, missing: MissingCheckpoint, received: Received | None
         if not files:
             raise CheckpointError(f"{repo_id} holds no checkpoint: choose another with --repo-id.")
         weights = [file for file in files if file.filename.endswith(".safetensors")]
-        check_fits(_bytes(weights), repo_id)
+        check_fits(_bytes(weights), repo_id, usable)
         needed = _bytes([file for file in files if file.will_download])
         received.total = _bytes(files)
         received.present = received.total - needed

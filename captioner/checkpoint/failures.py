@@ -7,6 +7,7 @@ import errno
 from pathlib import Path
 
 from captioner.errors import CaptionerError, DownloadError, DownloadInterrupted, first_line
+from captioner.macos import why_refused
 from captioner.text import printable
 
 TRANSIENT_STATUS = {408, 425, 429}
@@ -71,8 +72,8 @@ def _disk_refusal(error: OSError, repo_id: str, where: str) -> DownloadError | N
         )
     if error.errno is not None and error.filename is not None:  # a network error names no file
         return DownloadError(
-            f"{where} cannot be written to ({error.strerror}): check its permissions, or choose "
-            "another place with HF_HOME or --model."
+            f"{where} cannot be written to ({why_refused(error)}): check its permissions, or "
+            "choose another place with HF_HOME or --model."
         )
     return None
 

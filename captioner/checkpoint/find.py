@@ -12,6 +12,7 @@ from pathlib import Path
 from captioner.checkpoint.fingerprint import checkpoint_fingerprint
 from captioner.checkpoint.inspect import inspect, refuse_code, weight_bytes
 from captioner.errors import CheckpointError
+from captioner.macos import why_refused
 from captioner.records import Checkpoint
 from captioner.settings import Settings
 from captioner.text import listed, printable
@@ -41,7 +42,7 @@ def find_checkpoint(settings: Settings) -> Checkpoint | MissingCheckpoint:
         return _examine(directory.absolute(), settings)
     except OSError as error:
         raise CheckpointError(
-            f"{printable(str(error.filename or directory))} cannot be read ({error.strerror}): "
+            f"{printable(str(error.filename or directory))} cannot be read ({why_refused(error)}): "
             "check its permissions, or name another directory with --model."
         ) from error
 
@@ -52,7 +53,7 @@ def _examine(directory: Path, settings: Settings) -> Checkpoint | MissingCheckpo
         raise CheckpointError(f"--model {shown} is not a directory; name one with the weights.")
     problems = inspect(directory)
     if not problems:
-        refuse_code(directory)
+        refuse_code(directory, cached=settings.model is None)
         # a snapshot directory of the Hub cache is named by its commit
         revision = checkpoint_fingerprint(directory) if settings.model else directory.name
         repo_id = None if settings.model else settings.repo_id

@@ -6,14 +6,18 @@ Reads headers and JSON, never the weights. Knows nothing of settings or of where
 import json
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from captioner.errors import CheckpointError
 from captioner.records import Checkpoint
 from captioner.text import printable
 
+CONSOLIDATED = "consolidated.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_NAME = re.compile(r"[^/\\\0]+\.safetensors")  # a file beside the index, nowhere else
 MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors format itself sets
@@ -65,16 +69,18 @@ def inspect(directory: Path) -> list[Problem]:
     return problems
 
 
-def refuse_code(directory: Path) -> None:
+def refuse_code(directory: Path, cached: bool = False) -> None:
     """Refuse a checkpoint that would run code of its own.
 
     mlx-vlm imports the file that `model_file` in config.json names; transformers imports what
     `auto_map` names, from the directory or from another repository (`owner/name--module.Class`).
+    Code that lies in the Hub cache (`cached`) was fetched by another tool: `without_code` leaves
+    it out, as a download of ours does.
 
     Raises:
         CheckpointError: it names a `model_file`, or an `auto_map` that code can be found for.
     """
-    has_code = any(directory.glob("*.py"))
+    has_code = not cached and any(directory.glob("*.py"))
     for path in sorted(directory.glob("*.json")):
         try:
             config = json.loads(path.read_bytes())
@@ -89,6 +95,19 @@ def refuse_code(directory: Path) -> None:
                 f"({path.name} asks to run it), which is never run here. "
                 "Choose a checkpoint that mlx-vlm supports without code."
             )
+
+
+@contextmanager
+def without_code(directory: Path) -> Iterator[Path]:
+    """The directory, or for as long as the block runs a folder of links to all in it but code."""
+    if not any(directory.glob("*.py")):
+        yield directory
+        return
+    with TemporaryDirectory(prefix="checkpoint-") as links:
+        for path in directory.iterdir():
+            if path.suffix != ".py":
+                Path(links, path.name).symlink_to(path.absolute())
+        yield Path(links)
 
 
 def weight_bytes(directory: Path) -> int:
@@ -129,7 +148,10 @@ def _shards(directory: Path, problems: list[Problem]) -> list[str]:
         problems.append(Problem(INDEX, "names no weight files", damaged=True))
         return []
     names = [path.name for path in directory.glob("*.safetensors")]
-    shards = sorted(name for name in names if not name.endswith("consolidated.safetensors"))
+    # a name with a dot is hidden, such as the `._` doubles that macOS writes on foreign disks
+    shards = sorted(
+        name for name in names if not name.startswith(".") and not name.endswith(CONSOLIDATED)
+    )
     if not shards:
         problems.append(Problem("model.safetensors", "missing"))
     return shards

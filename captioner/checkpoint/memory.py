@@ -12,7 +12,6 @@ SMALLER = (
     "lmstudio-community/Qwen3-VL-4B-Instruct-MLX-4bit",
 )
 M_ARENA_MAX, ARENAS = -8, 2  # glibc's malloc.h; its own choice is eight a core
-TIGHT = 0.75  # macOS lets the GPU use about this much of the unified memory
 
 
 def memory_bytes() -> int:
@@ -20,20 +19,27 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_fits(weight_bytes: int, name: str) -> None:
+def check_fits(weight_bytes: int, name: str, usable: int | None = None) -> None:
     """Refuse weights that cannot fit, before they are downloaded or loaded.
 
+    `usable` is what a model may take of the memory, in bytes: by itself all of it.
+
     Raises:
-        CheckpointError: they need more memory than a model may take on this machine.
+        CheckpointError: they need more than that.
     """
     total = memory_bytes()
-    usable = total * TIGHT if sys.platform == "darwin" else total
-    if weight_bytes > usable:
-        raise CheckpointError(
-            f"{name} needs {gigabytes(weight_bytes)} for its weights alone, and this machine has "
-            f"{gigabytes(total)} of memory. Try a smaller model: --repo-id {SMALLER[0]} "
-            f"or --repo-id {SMALLER[1]}."
+    usable = usable or total
+    if weight_bytes <= usable:
+        return
+    has = f"this machine has {gigabytes(total)} of memory"
+    if usable < total:
+        has += (
+            f", of which its GPU may use {gigabytes(usable)} (docs/mac.md says how to raise that)"
         )
+    raise CheckpointError(
+        f"{name} needs {gigabytes(weight_bytes)} for its weights alone, and {has}. "
+        f"Try a smaller model: --repo-id {SMALLER[0]} or --repo-id {SMALLER[1]}."
+    )
 
 
 def share_arenas() -> None:

@@ -3,11 +3,16 @@
 Knows nothing of who asks, and of what is shown of it elsewhere.
 """
 
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from captioner.records import Progress
-from captioner.text import gigabytes
+from captioner.text import duration, gigabytes
+
+ASKING = "asking the Hub for its files"
 
 
 @dataclass(slots=True)
@@ -17,6 +22,8 @@ class Received:
     total: int = 0  # of all files that are wanted
     present: int = 0  # of those that were there before
     received: int = 0
+    broken: bool = False  # nothing more comes
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def done(self) -> int:
@@ -24,11 +31,30 @@ class Received:
         return min(self.present + self.received, self.total)
 
     def progress(self) -> Progress:
-        """For example 42.1 % and `14.0 GB of 33.3 GB`."""
+        """For example 42.1 %, `14.0 GB of 33.3 GB` and `11.2 MB a second, 29 min to go`."""
         if not self.total:
-            return Progress(0.0, "asking the Hub for its files")
+            asking = "no file came; the log says why" if self.broken else ASKING
+            return Progress(0.0, asking)
         text = f"{gigabytes(self.done)} of {gigabytes(self.total)}"
-        return Progress.of(self.done, self.total, text)
+        if self.broken:
+            return Progress.of(self.done, self.total, f"broke off at {text}; the log says why")
+        return Progress.of(self.done, self.total, text, self._pace())
+
+    def _pace(self) -> str:
+        seconds, left = time.perf_counter() - self.began, self.total - self.done
+        if not (self.received and left and seconds > 0):
+            return ""
+        rate = self.received / seconds
+        return f"{gigabytes(rate)} a second, {duration(left / rate)} to go"
+
+    @contextmanager
+    def noting_the_end(self) -> Iterator[None]:
+        """Note it when the block, in which the bytes come in, is ended by an exception."""
+        try:
+            yield
+        except BaseException:
+            self.broken = True
+            raise
 
 
 def counting_bar(received: Received) -> Any:

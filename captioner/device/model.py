@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from captioner.checkpoint.inspect import without_code
 from captioner.checkpoint.memory import memory_bytes
 from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.device.encoding import (
@@ -69,7 +70,8 @@ class MlxModel:
 
         mx.set_cache_limit(BUFFER_CACHE_BYTES)
         try:
-            self._model, self._processor = load(str(directory), trust_remote_code=False)
+            with without_code(directory) as clean:
+                self._model, self._processor = load(str(clean), trust_remote_code=False)
         except Exception as error:
             shown = printable(str(directory))
             raise CheckpointError(f"MLX cannot load {shown}: {first_line(error)}") from error
@@ -132,14 +134,13 @@ class MlxModel:
         """
         import mlx.core as mx
 
-        limit = int(mx.device_info().get("max_recommended_working_set_size") or memory_bytes())
         text = getattr(self._config, "text_config", self._config)
         try:
             per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
         except (AttributeError, TypeError):
             return 1
         row_bytes = per_token * KEY_VALUE_BYTES * (TYPICAL_PROMPT_TOKENS + max_tokens)
-        free = max(0, limit - mx.get_active_memory())
+        free = max(0, usable_memory_bytes() - mx.get_active_memory())
         return int(min(AUTO_BATCH_SIZE, max(1, free // 2 // row_bytes)))
 
     def describe(self, row: Row) -> Generation:
@@ -194,6 +195,19 @@ class MlxModel:
             _, rows, columns = (int(n) for n in arrays["image_grid_thw"][0])
             width, height = columns * patch, rows * patch
         return Prepared(arrays, image_tokens, width, height)
+
+
+def usable_memory_bytes() -> int:
+    """What a model may take of this machine's memory, in bytes.
+
+    On a Mac that is Metal's recommendedMaxWorkingSetSize, which follows `iogpu.wired_limit_mb`:
+    the docstring of `mlx.core.set_wired_limit` calls it the system's limit.
+    """
+    try:
+        import mlx.core as mx
+    except ImportError:  # loading the model says what is wrong with it
+        return memory_bytes()
+    return int(mx.device_info().get("max_recommended_working_set_size") or memory_bytes())
 
 
 def peak_memory_bytes() -> int:

@@ -7,22 +7,20 @@ left and counted. Knows nothing of what the files mean.
 
 import hashlib
 import json
-import logging
-import os
-import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.errors import OutputError
 from captioner.output.atomic import cannot_write, write_bytes
+from captioner.output.lines import Lines
+from captioner.output.ours import read_ours
 from captioner.output.results import Result
 from captioner.text import listed, printable
 
-LEDGER = "exports.jsonl"
-MAX_BYTES = 16_000_000  # of one file that an export adds to
-
-logger = logging.getLogger(__name__)
+LEDGER, OPENING = "exports.jsonl", b'{"file": "'  # of every line
+MAX_BYTES = 1 << 30  # of a file that an export may replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,8 @@ class Place:
         self.unchanged = 0  # files that say already what they should
         self.not_ours: list[str] = []  # files that were left, since somebody else made them
         self._output = output_dir
-        self._ledger_path = output_dir / LEDGER
-        self._ledger = _read(self._ledger_path)
+        self._ledger_file = Lines(output_dir / LEDGER, OPENING)
+        self._ledger = _read(self._ledger_file)
         self._used: set[str] = set()
 
     @property
@@ -109,14 +107,9 @@ class Place:
             OSError: it cannot be read, is no regular file, or is far too large to be one of these.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            return read_ours(path, MAX_BYTES)
         except FileNotFoundError:
             return None
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise OSError(None, "it is no regular file")
-            return file.read()
 
     def say(self) -> Iterable[str]:
         """What became of the files, in sentences."""
@@ -141,27 +134,20 @@ class Place:
         """Say in the ledger what is about to be written; before it is, so that it is ours."""
         name = str(path.resolve())
         self._ledger[name] = digest
-        line = json.dumps({"file": name, "sha256": digest}) + "\n"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-        with os.fdopen(os.open(self._ledger_path, flags, 0o666), "a") as file:
-            file.write(line)
+        self._ledger_file.append(json.dumps({"file": name, "sha256": digest}), sync=False)
 
 
-def _read(ledger: Path) -> dict[str, str]:
+def _read(ledger: Lines) -> dict[str, str]:
     """By each file that an export has written: the SHA-256 of what was written."""
-    if ledger.is_symlink() or (ledger.exists() and not ledger.is_file()):
-        raise OutputError(
-            f"{printable(str(ledger))} is no regular file; move it away and export again."
-        )
     wrote: dict[str, str] = {}
     try:
-        lines = ledger.read_bytes().splitlines()
-    except FileNotFoundError:
-        return wrote
-    for line in lines:
-        try:
-            entry = json.loads(line)
-            wrote[str(entry["file"])] = str(entry["sha256"])
-        except (ValueError, LookupError, TypeError, RecursionError):
-            logger.debug("a line of %s is not understood", LEDGER)
+        for line in ledger.read():
+            with suppress(ValueError, LookupError, TypeError, RecursionError):
+                entry = json.loads(line)
+                wrote[str(entry["file"])] = str(entry["sha256"])
+    except OSError as error:
+        raise OutputError(
+            f"{printable(str(ledger.path))} cannot be what earlier exports wrote "
+            f"({error.strerror or error}); move it away and export again."
+        ) from error
     return wrote

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
-from captioner.export.place import MAX_BYTES, Place
+from captioner.export.place import Place
 from captioner.output.results import Result
 from captioner.text import printable
 
@@ -27,6 +27,8 @@ EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="w"?>"""
+
+MAX_BYTES = 16_000_000  # of a sidecar
 
 logger = logging.getLogger(__name__)
 

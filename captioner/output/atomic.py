@@ -5,11 +5,12 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
 
 from captioner.errors import OutputError
+from captioner.macos import flush_to_disk, why_refused
 from captioner.text import printable
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
@@ -64,7 +65,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """What to raise when `path` could not be written."""
     return OutputError(
-        f"{printable(str(path))} cannot be written: {error.strerror or error}. "
+        f"{printable(str(path))} cannot be written: {why_refused(error)}. "
         "The captions saved so far are safe; mend that and run again."
     )
 
@@ -85,8 +86,9 @@ def _replacing(path: Path) -> Iterator[TextIO]:
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
             yield cast(TextIO, file)
             file.flush()
-            os.fsync(file.fileno())
+            flush_to_disk(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong is said, not what went wrong besides
+            temporary.unlink(missing_ok=True)
         raise

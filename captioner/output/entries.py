@@ -5,7 +5,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+from captioner.errors import OutputError
+from captioner.output.ours import NotOurs, read_ours
 from captioner.records import Caption
+from captioner.text import printable
+
+KEYS = ("image", "prompt", "caption")
+MAX_BYTES = 64 << 20  # no prompt and caption take as much
+MAX_DEPTH = 20  # of what a person has added to one
+NOTHING = b"\0 \t\r\n"  # NULs are what a power failure leaves of a file
+
+
+class NoCaptionFile(Exception):
+    """What is in the place of a caption file is none; `str()` says why."""
 
 
 def entry_of(caption: Caption) -> dict[str, str]:
@@ -18,17 +30,57 @@ def entry_of(caption: Caption) -> dict[str, str]:
 
 
 def read_entry(path: Path) -> dict[str, Any] | None:
-    """What a caption file says: None when there is none, nothing when it is not one."""
+    """What a caption file says: at least image, prompt and caption; None when nothing is there.
+
+    Raises:
+        NoCaptionFile: something else is there, or nobody may read it.
+        OutputError: it cannot be read, since the disk fails or the system lacks something.
+    """
     try:
-        value = json.loads(path.read_bytes())
+        data = read_ours(path, MAX_BYTES)
+        entry = json.loads(data) if data.strip(NOTHING) else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    except (NotOurs, PermissionError) as error:
+        raise NoCaptionFile(error.strerror or "it may not be read") from None
+    except OSError as error:
+        raise OutputError(
+            f"{printable(str(path))} cannot be read: {error.strerror or error}. "
+            "Mend that and run again."
+        ) from error
+    except json.JSONDecodeError as error:
+        raise NoCaptionFile(f"it is no JSON from line {error.lineno} on") from None
+    except ValueError:
+        raise NoCaptionFile("it is no text in UTF-8") from None
+    except RecursionError:
+        raise NoCaptionFile("it is nested too deeply") from None
+    if entry is None:
+        return None
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in KEYS):
+        raise NoCaptionFile("it has not image, prompt and caption")
+    if _is_deeper(entry, MAX_DEPTH):
+        raise NoCaptionFile("it is nested too deeply")
+    return entry
 
 
 def entry_digest(image: object, prompt: object, caption: object) -> bytes:
     """A hash of what a caption file says, whatever its layout."""
     text = json.dumps([image, prompt, caption])
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    level = [value]
+    for _ in range(depth):
+        level = [
+            inner
+            for outer in level
+            for inner in (
+                outer.values()
+                if isinstance(outer, dict)
+                else outer
+                if isinstance(outer, list)
+                else ()
+            )
+        ]
+    return bool(level)

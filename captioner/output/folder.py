@@ -5,11 +5,11 @@ Nobody else joins a path to it. Knows nothing of Prefect, of MLX, or of how capt
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
-from captioner.errors import InputError
+from captioner.errors import InputError, OutputError
 from captioner.output.atomic import (
     cannot_write,
     remove_temporary_files,
@@ -17,9 +17,9 @@ from captioner.output.atomic import (
     write_json,
     write_json_list,
 )
-from captioner.output.entries import entry_of, read_entry
-from captioner.output.lock import locked
-from captioner.output.planning import Planner
+from captioner.output.entries import NoCaptionFile, entry_of, read_entry
+from captioner.output.lock import Lock, locked
+from captioner.output.planning import IMAGE_CHANGED, Planner
 from captioner.output.provenance import Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
@@ -41,6 +41,7 @@ class OutputFolder:
         self._directory = directory
         self._provenance = Provenance(directory / PROVENANCE)
         self._held = ExitStack()
+        self._lock: Lock | None = None  # while nobody holds it
 
     def __enter__(self) -> Self:
         """Make the directory, and hold it.
@@ -48,7 +49,7 @@ class OutputFolder:
         Raises:
             InputError: another run holds it, or it cannot be written to.
         """
-        self._held.enter_context(locked(self._directory))
+        self._lock = self._held.enter_context(locked(self._directory))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,22 +83,31 @@ class OutputFolder:
         """What of the pictures is to be done, by what earlier runs left here.
 
         Raises:
+            InputError: something else is in the place of its provenance.
             OutputError: the directory can be neither read nor written.
         """
-        remove_temporary_files(self._directory)
-        self._provenance.mend()
-        return Planner(self._directory, self._provenance, settings, recipe).plan(scan.pictures)
+        try:
+            remove_temporary_files(self._directory)
+            planner = Planner(self._directory, self._provenance, settings, recipe)
+            self._provenance.mend()  # now that it is known to be ours
+            return planner.plan(scan.pictures)
+        except OSError as error:
+            raise OutputError(
+                f"Output directory {self} cannot be read ({error.strerror or error}): "
+                "check its permissions, and the disk that it is on."
+            ) from error
 
     def save(self, caption: Caption, recipe: Recipe) -> str:
         """Note what the caption was made from, then write its file; returns the file's name.
 
         Raises:
-            OutputError: one of the two cannot be written; a file of an earlier run is as it was.
+            OutputError: one of the two cannot be written, and a file of an earlier run is as it
+                was; or the directory is another one now.
         """
+        self._check_lock()
         self._provenance.add_caption(caption, recipe)
         path = self._directory / caption.job.caption_file
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, entry_of(caption))
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -107,25 +117,36 @@ class OutputFolder:
         """Note that a picture cannot be captioned as long as its file is what it is.
 
         Raises:
-            OutputError: it cannot be noted.
+            OutputError: it cannot be noted, or the directory is another one now.
         """
+        self._check_lock()
         self._provenance.add_skipped(skipped)
 
-    def finish(self, run: Run) -> None:
+    def finish(self, run: Run) -> list[str]:
         """Write captions.json from the caption files, in scan order, then summary.json, last of
         all.
 
+        Returns the keys of the pictures whose caption file is left out, since it is the caption
+        of another picture that was there before.
+
         Raises:
-            OutputError: one of them cannot be written.
+            OutputError: one of them cannot be written, or the directory is another one now.
         """
+        self._check_lock()
+        changed = {s.picture.key for s in run.all_skipped}
+        changed |= {job.picture.key for job in run.plan.todo if job.reason == IMAGE_CHANGED}
+        changed -= {caption.job.picture.key for caption in run.captioned}
+        old = [picture for picture in run.plan.pictures if picture.key in changed]
+        rest = (picture for picture in run.plan.pictures if picture.key not in changed)
         path = self._directory / CAPTIONS
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            write_json_list(path, self.entries(run.plan.pictures, run.plan))
+            left_out = [entry["image"] for entry in self.entries(old, run.plan)]
+            write_json_list(path, self.entries(rest, run.plan))
             path = self._directory / SUMMARY
             write_json(path, summary(run))
         except OSError as error:
             raise cannot_write(path, error) from error
+        return left_out
 
     def write(self, name: str, text: str) -> None:
         """Write a file that is made from the captions, whole or not at all.
@@ -151,6 +172,12 @@ class OutputFolder:
     def entries(self, pictures: Iterable[Picture], plan: Plan) -> Iterator[dict[str, str]]:
         """The caption files of `pictures` that are there and are theirs, in their order."""
         for picture in pictures:
-            entry = read_entry(self._directory / plan.caption_files[picture.key])
-            if entry is not None and entry.get("image") == picture.key:
+            entry = None
+            with suppress(NoCaptionFile):  # the plan has said so
+                entry = read_entry(self._directory / plan.caption_files[picture.key])
+            if entry is not None and entry["image"] == picture.key:
                 yield entry
+
+    def _check_lock(self) -> None:
+        if self._lock:
+            self._lock.check()

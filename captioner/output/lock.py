@@ -9,11 +9,13 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from captioner.errors import InputError
+from captioner.errors import InputError, OutputError
+from captioner.macos import why_refused
+from captioner.output.ours import NotOurs, opened
 from captioner.text import printable
 
 LOCK_FILE = ".run.lock"
@@ -22,38 +24,72 @@ NO_LOCKS_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 logger = logging.getLogger(__name__)
 
 
+class Lock:
+    """The lock file of an output directory, which this run has open."""
+
+    def __init__(self, directory: Path, descriptor: int) -> None:
+        self._directory, self._descriptor = directory, descriptor
+
+    def check(self) -> None:
+        """Check that the directory is the one that was locked, and that it still is locked.
+
+        Raises:
+            OutputError: it was moved, removed or replaced, or its lock file was removed.
+        """
+        try:
+            there = os.lstat(self._directory / LOCK_FILE)
+            if os.path.samestat(there, os.fstat(self._descriptor)):
+                return
+        except OSError:
+            logger.debug("the lock file cannot be looked at", exc_info=True)
+        raise OutputError(
+            f"Output directory {printable(str(self._directory))} is not the one that this run "
+            f"began with: it was moved, replaced or emptied, or its {LOCK_FILE} was removed. "
+            "The captions saved so far are where they were; run again."
+        )
+
+
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path) -> Iterator[Lock]:
     """Make the output directory, and keep other runs out of it while the block runs.
 
     Raises:
         InputError: another run holds it (the sentence says which), or it cannot be written to.
     """
-    shown = printable(str(directory))
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        # never emptied or removed: another run may have it open
-        file = os.fdopen(os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-    except OSError as error:
-        raise InputError(
-            f"Output directory {shown} cannot be written to ({error.strerror}): "
-            "check its permissions, or name another with --output-dir."
-        ) from error
-    with file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = printable(file.read(200).strip()) or "another process"
+            directory.mkdir(parents=True, exist_ok=True)
+            # never emptied before it is locked, and never removed: another run may have it open
+            file = held.enter_context(opened(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT))
+            _lock(file, printable(str(directory)))
+        except NotOurs as error:
             raise InputError(
-                f"Output directory {shown} is in use by another run ({holder}): "
-                "wait until it has ended, or name another with --output-dir."
-            ) from None
+                f"{printable(str(directory / LOCK_FILE))} cannot be the lock of a run, since "
+                f"{error.strerror}: remove it, or name another directory with --output-dir."
+            ) from error
         except OSError as error:
-            if error.errno not in NO_LOCKS_HERE:
-                raise
-            logger.warning("%s cannot be locked: see that no other run writes there", shown)
-        _sign(file.fileno())
-        yield
+            raise InputError(
+                f"Output directory {printable(str(directory))} cannot be written to "
+                f"({why_refused(error)}): check its permissions, or name another with --output-dir."
+            ) from error
+        _sign(file)
+        yield Lock(directory, file)
+
+
+def _lock(descriptor: int, shown: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+        raise InputError(
+            f"Output directory {shown} is in use by another run "
+            f"({printable(holder) or 'another process'}): "
+            "wait until it has ended, or name another with --output-dir."
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS_HERE:
+            raise
+        logger.warning("%s cannot be locked: see that no other run writes there", shown)
 
 
 def _sign(descriptor: int) -> None:

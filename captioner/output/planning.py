@@ -5,19 +5,21 @@ checkpoint revision, prompts and settings, and the caption file says what it was
 caption that a person wrote or changed counts as done. Knows nothing of MLX or Prefect.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.output.entries import entry_digest, read_entry
+from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
 from captioner.output.provenance import PROGRAM, Made, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
-from captioner.pictures.names import caption_file_names
+from captioner.pictures.names import RESERVED, caption_file_names
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.records import Gone, Job, Picture, Plan, Recipe, Skipped
+from captioner.records import Gone, Job, Picture, Plan, Recipe, Skipped, Unreadable
 from captioner.settings import Settings
+from captioner.text import printable
 
 MISSING = "caption missing"
+NOT_SAVED = "not saved last time"
 IMAGE_CHANGED = "image changed"
 FLAGGED = "flagged last time"
 NEWER_PROGRAM = "could not be read by an earlier version"
@@ -30,16 +32,39 @@ class _Found:
     """What is in the place of a picture's caption file."""
 
     there: bool
-    image: object = None  # None when it is no caption file
+    image: str = ""
     digest: bytes = b""
+    modified: float = 0.0  # in seconds since 1970
+    wrong: str = ""  # why it is no caption file
 
     @classmethod
     def at(cls, path: Path) -> "_Found":
-        entry = read_entry(path)
-        if not entry or not {"image", "prompt", "caption"} <= entry.keys():
-            return cls(entry is not None)
-        digest = entry_digest(entry["image"], entry["prompt"], entry["caption"])
-        return cls(True, entry["image"], digest)
+        try:
+            entry = read_entry(path)
+            if entry is None:
+                return cls(False)
+            digest = entry_digest(entry["image"], entry["prompt"], entry["caption"])
+            return cls(True, entry["image"], digest, path.lstat().st_mtime)
+        except NoCaptionFile as error:
+            return cls(True, wrong=str(error))
+
+    def is_of(self, image: str) -> "_Found":
+        """The same, but wrong when it is the caption of another picture."""
+        if not self.image or self.image == image:
+            return self
+        return replace(self, wrong=f"it is the caption of {printable(self.image)}")
+
+    def is_edited(self, before: Made | None) -> bool:
+        """Whether a person wrote or changed it.
+
+        What an earlier line says was left there by a run that ended before it could replace it;
+        unless it is younger than the last line: then somebody took it back.
+        """
+        if not self.there or before is None or self.wrong:
+            return self.there
+        if self.digest == before.entry_digest:
+            return False
+        return self.digest not in before.earlier or self.modified >= before.at + 1
 
 
 class Planner:
@@ -64,6 +89,7 @@ class Planner:
         self._edited: list[str] = []
         self._left: list[str] = []
         self._skipped: list[Skipped] = []
+        self._unreadable: list[Unreadable] = []
 
     def plan(self, pictures: Sequence[Picture]) -> Plan:
         """What is to be done with each of the pictures; call it once.
@@ -86,13 +112,18 @@ class Planner:
             edited=self._edited,
             left=self._left,
             skipped=self._skipped,
+            unreadable=self._unreadable,
             gone=[Gone(m.image, m.caption_file) for m in captioned if m.image not in files],
         )
 
     def _sort(self, picture: Picture, file: str) -> None:
         """Put the picture where it belongs."""
-        before, found = self._made.get(picture.key), _Found.at(self._directory / file)
-        edited = found.there and (before is None or found.digest != before.entry_digest)
+        before = self._made.get(picture.key)
+        found = _Found.at(self._directory / file).is_of(picture.key)
+        if found.wrong and not self._settings.overwrite:
+            self._unreadable.append(Unreadable(picture.key, file, found.wrong))
+            return
+        edited = found.is_edited(before)
         if edited:
             self._edited.append(picture.key)
         if self._settings.overwrite:
@@ -131,6 +162,8 @@ class Planner:
             return None if before.program == PROGRAM else NEWER_PROGRAM
         if not found.there or before.recipe is None:
             return MISSING
+        if found.digest != before.entry_digest:
+            return NOT_SAVED
         return self._recipe.changed_since(before.recipe)
 
     def _is_same_file(self, picture: Picture, before: Made) -> bool:
@@ -154,25 +187,35 @@ def caption_files(
 ) -> dict[str, str]:
     """By the key of each picture: the caption file that it had, or one that is nobody else's.
 
-    A file in the output directory that is no caption of the picture is somebody else's.
+    A file in the output directory that says of itself that it is the caption of a picture is that,
+    also without provenance. Every other one is somebody else's.
     """
     owned = {m.image: m.caption_file for m in made.values() if m.caption_file}
     keys = [picture.key for picture in pictures]
-    new = [key for key in keys if key not in owned]
-    taken = set(owned.values())
-    taken.update(_strangers(new, taken, directory))
-    files = dict(zip(new, caption_file_names(new, taken), strict=True)) | owned
-    return {key: files[key] for key in keys}
+    if new := {key for key in keys if key not in owned}:
+        claimed, strangers = _unowned(new, set(owned.values()), directory)
+        owned |= claimed
+        unnamed = [key for key in keys if key not in owned]
+        names = caption_file_names(unnamed, {*owned.values(), *strangers})
+        owned |= dict(zip(unnamed, names, strict=True))
+    return {key: owned[key] for key in keys}
 
 
-def _strangers(new: Iterable[str], owned: set[str], directory: Path) -> list[str]:
-    """The files that a new picture's caption file could be named like, and that are not its own."""
-    there = {path.name for path in directory.glob("*.json")} - owned
-    if not there:
-        return []
-    mine = set()
-    for name in new:
-        for file in {f"{Path(name).stem}.json", f"{name}.json"} & there:
-            if _Found.at(directory / file).image == name:
-                mine.add(file)
-    return sorted(there - mine)
+def _unowned(keys: set[str], owned: set[str], directory: Path) -> tuple[dict[str, str], list[str]]:
+    """The caption file of each of the pictures that has one, and the files of others."""
+    claims: dict[str, str] = {}
+    strangers = []
+    for file in sorted({path.name for path in directory.glob("*.json")} - owned - {*RESERVED}):
+        found = _Found.at(directory / file)
+        if found.image in keys:
+            claims[found.image] = min(
+                claims.get(found.image, file), file, key=_likeness(found.image)
+            )
+        elif found.there:
+            strangers.append(file)
+    return claims, strangers
+
+
+def _likeness(key: str) -> Callable[[str], tuple[bool, bool, str]]:
+    """Of several files that say that they are the caption of a picture, its own comes first."""
+    return lambda file: (file != f"{Path(key).stem}.json", file != f"{key}.json", file)

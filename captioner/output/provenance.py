@@ -5,27 +5,32 @@ line, whenever the power goes. docs/provenance.md describes the format for those
 Knows nothing of what a run does with it.
 """
 
-import errno
 import json
 import logging
 import os
-import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from captioner.errors import OutputError
+from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
 from captioner.output.entries import entry_digest
+from captioner.output.lines import Lines
+from captioner.output.ours import NotOurs
+from captioner.pictures.names import MAX_NAME_BYTES, RESERVED
 from captioner.records import Caption, Picture, Recipe, Skipped, Stamp
 from captioner.settings import RECIPE, Settings
 from captioner.text import printable
 
 VERSION = 1
+OPENING = f'{{"version": {VERSION}, "at": "'.encode()  # of every line
 PROGRAM = version("mlx-image-captioning")
+
+TOO_MUCH = (RecursionError, OverflowError)  # nested too deeply, a number such as 1e999
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +43,8 @@ class Made:
     source: Stamp
     caption_file: str = ""
     entry_digest: bytes = b""  # of what the caption file was written with
+    earlier: frozenset[bytes] = frozenset()  # the same of the captions that it had before
+    at: float = 0.0  # when the line of the caption was written, in seconds since 1970
     recipe: Recipe | None = None  # None when there never was a caption
     flagged: bool = False
     skipped: str = ""  # the reason; empty when it was captioned
@@ -48,8 +55,7 @@ class Provenance:
     """The file, which any number of threads may append to, and one process at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._appending = threading.Lock()
+        self._lines = Lines(path, OPENING)
 
     def add_caption(self, caption: Caption, recipe: Recipe) -> None:
         """Append the line of a caption that is about to be saved.
@@ -102,60 +108,70 @@ class Provenance:
         Lines that cannot be understood are left out, with a warning.
 
         Raises:
+            InputError: what is in its place is not ours.
             OutputError: it is there and cannot be read.
         """
         latest: dict[str, Made] = {}
-        strange = 0
-        for line in self.lines():
+        strange, ours = 0, False
+        for line in self._read():
             try:
-                made = _understood(json.loads(line), latest)
+                value = json.loads(line)
+                ours = ours or {"version", "image"} <= value.keys()
+                made = _understood(value, latest)
                 latest[made.image] = made
-            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            except (ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH):
                 strange += 1
+        if strange and not ours:
+            raise self._not_ours("no line of it says what a caption was made from")
         if strange:
-            shown = printable(str(self._path))
-            logger.warning("%d line(s) of %s cannot be understood and do not count", strange, shown)
+            logger.warning("%d line(s) of %s cannot be understood and do not count", strange, self)
         return latest
+
+    def values(self) -> Iterator[dict[str, Any]]:
+        """What each line says, oldest first; what is no line of ours is left out.
+
+        Raises:
+            InputError: what is in its place is not ours.
+            OutputError: it is there and cannot be read.
+        """
+        for line in self._read():
+            with suppress(ValueError, RecursionError):
+                if isinstance(value := json.loads(line), dict):
+                    yield value
+
+    def _read(self) -> Iterator[bytes]:
+        try:
+            yield from self._lines.read()
+        except NotOurs as error:
+            raise self._not_ours(str(error.strerror)) from error
+        except OSError as error:
+            raise OutputError(
+                f"{self} cannot be read ({error.strerror}), and without it "
+                "nobody knows what is up to date: check its permissions."
+            ) from error
 
     def mend(self) -> None:
         """Cut off the last line when it was half written by a run that was killed.
 
         Raises:
+            InputError: what is in its place is not ours.
             OutputError: it cannot be mended.
         """
         try:
-            with self._path.open("r+b") as file:
-                end = file.seek(0, os.SEEK_END)
-                position, tail = end, b""
-                while position and b"\n" not in tail:
-                    step = min(position, 1 << 16)
-                    position -= step
-                    file.seek(position)
-                    tail = file.read(step) + tail
-                whole = position + tail.rfind(b"\n") + 1
-                if whole < end:
-                    file.truncate(whole)
-        except FileNotFoundError:
-            return
+            self._lines.mend()
+        except NotOurs as error:
+            raise self._not_ours(str(error.strerror)) from error
         except OSError as error:
-            raise cannot_write(self._path, error) from error
+            raise cannot_write(self._lines.path, error) from error
 
-    def lines(self) -> Iterator[bytes]:
-        """The lines of the file, oldest first; none without a file.
+    def __str__(self) -> str:
+        return printable(str(self._lines.path))
 
-        Raises:
-            OutputError: it is there and cannot be read.
-        """
-        try:
-            with self._path.open("rb") as file:
-                yield from file
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise OutputError(
-                f"{printable(str(self._path))} cannot be read ({error.strerror}), and without it "
-                "nobody knows what is up to date: check its permissions."
-            ) from error
+    def _not_ours(self, why: str) -> InputError:
+        return InputError(
+            f"{self} cannot be what earlier runs wrote, since {why}: move it away, "
+            "or name another directory with --output-dir."
+        )
 
     def _append(
         self, result: str, picture: Picture, stamp: Stamp, *, sync: bool = True, **more: Any
@@ -171,21 +187,10 @@ class Provenance:
             "image_sha256": stamp.sha256,
             **more,
         }
-        # backslashreplace: a file name that is not UTF-8 becomes the JSON escape of its bytes
-        data = (json_text(line) + "\n").encode(errors="backslashreplace")
         try:
-            with self._appending, self._path.open("ab", buffering=0) as file:
-                end = file.seek(0, os.SEEK_END)
-                try:
-                    if file.write(data) != len(data):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    if sync:
-                        os.fsync(file.fileno())
-                except BaseException:
-                    file.truncate(end)
-                    raise
+            self._lines.append(json_text(line), sync=sync)
         except OSError as error:
-            raise cannot_write(self._path, error) from error
+            raise cannot_write(self._lines.path, error) from error
 
 
 def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
@@ -203,13 +208,16 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
     if result != "captioned":
         raise ValueError("another kind of line")
     file = str(line["caption_file"])
-    if Path(file).name != file or not file.endswith(".json"):
+    if not _is_caption_file(file):
         raise ValueError("a file somewhere else")
+    before = latest.get(image, Made(image, source))
     return Made(
         image,
         source,
         file,
         entry_digest(image, line["user_prompt"], line["caption"]),
+        before.earlier | {before.entry_digest},
+        datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(
             # a setting that is newer than the line had its default
             tuple(line.get(name, Settings.model_fields[name].default) for name in RECIPE),
@@ -219,3 +227,9 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         bool(line["flags"]),
         program=str(line["program"]),
     )
+
+
+def _is_caption_file(name: str) -> bool:
+    if Path(name).name != name or not name.endswith(".json") or name.casefold() in RESERVED:
+        return False
+    return "\0" not in name and len(os.fsencode(name)) <= MAX_NAME_BYTES

@@ -4,14 +4,14 @@ Read from the caption files, which are the truth, and from the last line of each
 All of it is untrusted: whoever can write to the folder can say anything there.
 """
 
-import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from captioner.output.entries import entry_digest, read_entry
+from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
 from captioner.output.provenance import Provenance
 from captioner.pictures.scan import natural_key
 
@@ -67,16 +67,23 @@ def results(directory: Path) -> Iterator[Result]:
         file = path.relative_to(directory)
         if path.name in RESERVED or any(part.startswith(".") for part in file.parts):
             continue
-        entry = read_entry(path)
+        entry = _entry(path)
         if entry and (key := _key(entry)) is not None and key not in found:
             found[key] = file
     for key in sorted(found, key=natural_key):
-        entry = read_entry(directory / found[key]) or {}
+        entry = _entry(directory / found[key]) or {}
         if _key(entry) == key:  # it may have gone by now
             prompt, caption = str(entry["prompt"]), str(entry["caption"])
             made = figures.get(key, NO_FIGURES)
             edited = made.digest != entry_digest(entry["image"], entry["prompt"], entry["caption"])
             yield Result(key, found[key], prompt, caption, made, edited)
+
+
+def _entry(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_entry(path)
+    except NoCaptionFile:
+        return None
 
 
 def _key(entry: dict[str, Any]) -> str | None:
@@ -92,13 +99,10 @@ def _key(entry: dict[str, Any]) -> str | None:
 
 def _figures(directory: Path) -> dict[str, Figures]:
     latest: dict[str, Figures] = {}
-    for line in Provenance(directory / PROVENANCE).lines():
-        try:
-            made = json.loads(line)
+    for made in Provenance(directory / PROVENANCE).values():
+        with suppress(ValueError, LookupError, TypeError, OverflowError):  # the next run says so
             if made["result"] == "captioned":
                 latest[str(made["image"])] = _understood(made)
-        except (ValueError, LookupError, TypeError, RecursionError):
-            continue  # the next run says so
     return latest
 
 

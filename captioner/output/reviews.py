@@ -5,19 +5,18 @@ caption file says what it said then. Knows nothing of the page that asks the per
 """
 
 import json
-import os
-import stat
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from captioner.errors import CaptionerError, OutputError
 from captioner.output.atomic import cannot_write, json_text, write_json
-from captioner.output.entries import entry_digest, read_entry
+from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
+from captioner.output.lines import Lines
 from captioner.text import printable
 
-REVIEWS = "reviews.jsonl"
+REVIEWS, OPENING = "reviews.jsonl", b'{"at": "'  # of every line
 ACCEPTED, AGAIN, OPEN = "accepted", "again", "open"  # OPEN takes one of the others back
 VERDICTS = (ACCEPTED, AGAIN, OPEN)
 
@@ -46,13 +45,18 @@ def read_reviews(directory: Path) -> dict[str, Review]:
         OutputError: the file is there and cannot be read.
     """
     latest: dict[str, Review] = {}
-    for line in _lines(directory / REVIEWS):
-        try:
-            said = json.loads(line)
-            if said["verdict"] in VERDICTS:
-                latest[str(said["image"])] = Review(said["verdict"], str(said["digest"]))
-        except (ValueError, LookupError, TypeError, RecursionError):
-            continue
+    path = directory / REVIEWS
+    try:
+        for line in Lines(path, OPENING).read():
+            with suppress(ValueError, LookupError, TypeError, RecursionError):
+                said = json.loads(line)
+                if said["verdict"] in VERDICTS:
+                    latest[str(said["image"])] = Review(said["verdict"], str(said["digest"]))
+    except OSError as error:
+        shown = printable(str(path))
+        raise OutputError(
+            f"{shown} cannot be read ({error.strerror or error}): move it away."
+        ) from error
     return latest
 
 
@@ -65,13 +69,8 @@ def add_review(directory: Path, image: str, review: Review) -> None:
     path = directory / REVIEWS
     now = datetime.now(UTC).isoformat(timespec="seconds")
     line = {"at": now, "image": image, "verdict": review.verdict, "digest": review.digest}
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0) as file:
-            _check_regular(file.fileno())
-            # on a line of its own, whatever a process that was killed left half written
-            file.write(b"\n" + json_text(line).encode(errors="backslashreplace") + b"\n")
-            os.fsync(file.fileno())
+        Lines(path, OPENING).append(json_text(line), sync=True)
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -89,33 +88,15 @@ def edit(directory: Path, file: Path, before: str, caption: str) -> str:
         OutputError: it cannot be written.
     """
     path = directory / file
-    entry = read_entry(path) or {}
-    image, prompt = entry.get("image"), entry.get("prompt")
-    now = entry_digest(image, prompt, entry.get("caption")).hex()
-    if now != before:
-        raise Changed(str(entry.get("caption", "")), now)
+    try:
+        entry = read_entry(path) or {}
+    except NoCaptionFile:
+        entry = {}
+    image, prompt, now = (entry.get(key) for key in ("image", "prompt", "caption"))
+    if (digest := entry_digest(image, prompt, now).hex()) != before:
+        raise Changed(str(now or ""), digest)
     try:
         write_json(path, entry | {"caption": caption})
     except OSError as error:
         raise cannot_write(path, error) from error
     return entry_digest(image, prompt, caption).hex()
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            _check_regular(file.fileno())
-            yield from file
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        shown = printable(str(path))
-        raise OutputError(
-            f"{shown} cannot be read ({error.strerror or error}): move it away."
-        ) from error
-
-
-def _check_regular(descriptor: int) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise OSError(None, "it is no regular file")

@@ -23,6 +23,10 @@ def summary(run: Run) -> dict[str, Any]:
         "skipped": [{"image": s.picture.key, "reason": s.reason} for s in run.all_skipped],
         "failed": [{"image": f.job.picture.key, "reason": f.reason} for f in run.failures],
         "edited": list(run.plan.edited),
+        "unreadable": [
+            {"image": u.image, "caption_file": u.caption_file, "reason": u.reason}
+            for u in run.plan.unreadable
+        ],
         "gone": [{"image": g.image, "caption_file": g.caption_file} for g in run.plan.gone],
     }
 
@@ -39,6 +43,7 @@ def _counts(run: Run) -> dict[str, int]:
         "left": len(plan.left),
         "skipped": len(run.all_skipped),
         "failed": len(run.failures),
+        "unreadable": len(plan.unreadable),
         "gone": len(plan.gone),
     }
 

@@ -1,4 +1,5 @@
-"""What a run tells a person who looks at it in a browser: its name, and a table of its pictures.
+"""What a run tells a person who looks at it in a browser: its name, its tags, and a table of its
+pictures.
 
 Knows nothing of Prefect but how its pages treat a text.
 """
@@ -18,7 +19,7 @@ TABLE_ROWS = 300
 NAME_CHARACTERS = 100
 WORDS_CHARACTERS = 300  # of a caption or a reason
 
-FAILED, SKIPPED, FLAGGED, CAPTIONED = "Failed", "Skipped", "Flagged", "Captioned"
+STATES = FAILED, SKIPPED, FLAGGED, CAPTIONED = "Failed", "Skipped", "Flagged", "Captioned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,23 @@ class Row:
     seconds: float | None = None
 
 
-def run_name(input_dir: Path, pictures: int) -> str:
-    """For example `input: 31 pictures`."""
-    name = input_dir.name or input_dir.resolve().name or str(input_dir)
-    return f"{shown(name, NAME_CHARACTERS)}: {pictures:,} picture{'' if pictures == 1 else 's'}"
+def run_name(input_dir: Path, pictures: int | None) -> str:
+    """For example `input: 31 pictures`; `input` when they are not counted yet."""
+    name = _place(input_dir)
+    if pictures is None:
+        return name
+    return f"{name}: {pictures:,} picture{'' if pictures == 1 else 's'}"
+
+
+def run_tags(settings: Settings) -> list[str]:
+    """For example `model: flowcharts-3m-8bit` and `output: captions`."""
+    model = settings.model or Path(settings.repo_id)
+    return [f"model: {_place(model)}", f"output: {_place(settings.output_dir)}"]
+
+
+def _place(path: Path) -> str:
+    """The last part of a path."""
+    return shown(path.name or path.resolve().name or str(path), NAME_CHARACTERS)
 
 
 def artifact_key(kind: str, settings: Settings) -> str:
@@ -48,23 +62,27 @@ def artifact_key(kind: str, settings: Settings) -> str:
 
 
 def rows(run: Run) -> list[Row]:
-    """A row for each picture that the run was done with: the troubled ones first."""
-    return [
+    """A row for each picture that the run was done with: those that failed, then those that were
+    skipped, then those that are flagged, then the rest; each in the order of the scan."""
+    places = {picture.key: place for place, picture in enumerate(run.plan.pictures)}
+    found = [
         *(Row(f.job.picture, FAILED, f.reason) for f in run.failures),
         *(Row(s.picture, SKIPPED, s.reason) for s in run.all_skipped),
-        *sorted(map(_captioned, run.captioned), key=lambda row: row.state != FLAGGED),
+        *map(_captioned, run.captioned),
     ]
+    return sorted(
+        found, key=lambda row: (STATES.index(row.state), places.get(row.picture.key, len(places)))
+    )
 
 
 def table(run: Run, output: OutputFolder) -> tuple[list[dict[str, object]], str]:
-    """The rows of the table in scan order, and a sentence that says what is left out.
+    """The rows of the table, the troubled ones first, and a sentence that says what is left out.
 
     Texts stand in a list of one: the old UI takes a bare text for Markdown, the new one does not,
     and a list is plain text for both.
     """
     every = rows(run)
-    order = {picture.key: place for place, picture in enumerate(run.plan.pictures)}
-    chosen = sorted(every[:TABLE_ROWS], key=lambda row: order.get(row.picture.key, len(order)))
+    chosen = every[:TABLE_ROWS]
     entries: list[dict[str, object]] = [
         {
             "picture": [shown(row.picture.key, NAME_CHARACTERS)],

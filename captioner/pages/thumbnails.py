@@ -4,8 +4,8 @@ import base64
 import io
 from pathlib import Path
 
+from captioner.errors import CaptionError
 from captioner.pictures.decoding import load_image
-from captioner.pictures.formats import UnreadableImage
 
 SIDE = 160  # pixels, of the longer side
 QUALITY = 70
@@ -22,7 +22,7 @@ def thumbnail_bytes(path: Path) -> bytes | None:
     """A small JPEG of the picture; None when it cannot be decoded."""
     try:
         image = load_image(path, 4 * SIDE * SIDE)
-    except UnreadableImage:
+    except CaptionError:
         return None
     image.thumbnail((SIDE, SIDE))
     for quality in (QUALITY, QUALITY // 3):

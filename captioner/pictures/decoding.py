@@ -17,11 +17,12 @@ from PIL import Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from captioner.errors import first_line
+from captioner.errors import CaptionError, UnreadableImage, first_line
+from captioner.macos import why_refused
+from captioner.pictures.files import OF_THE_NAME, NotAFile
 from captioner.pictures.formats import (
     PNG_SIGNATURE,
     ImageParts,
-    UnreadableImage,
     check_rows,
     image_parts,
     orientation,
@@ -53,13 +54,14 @@ def check_image(path: Path) -> tuple[int, int]:
 
     Raises:
         UnreadableImage: it is no whole PNG or JPEG, or its size or shape is absurd.
+        CaptionError: the machine cannot read or decode it now.
     """
     with reasons(), _decoding:
         parts = image_parts(path)
         image = _opened(parts)
         width, height = image.size
         # all of a JPEG's data is decoded at an eighth of its size too, in half of the time
-        image.draft(None, (max(1, width // 8), max(1, height // 8)))
+        _scale(image, parts, (width // 8, height // 8))
         image.load()
         if isinstance(image, PngImageFile):
             check_rows(parts.pixels)
@@ -75,13 +77,14 @@ def load_image(path: Path, max_pixels: int, background: str = "white") -> Image.
 
     Raises:
         UnreadableImage: it is no whole PNG or JPEG, or its size or shape is absurd.
+        CaptionError: the machine cannot read or decode it now.
     """
     with reasons():
         parts = image_parts(path)
         image: Image.Image = _opened(parts)
         size = fitted(image.size, max_pixels)
         # at 1.5 times the size that is asked for, libjpeg's coarser scaling is not seen
-        image.draft(None, (size[0] * 3 // 2, size[1] * 3 // 2))
+        _scale(image, parts, (size[0] * 3 // 2, size[1] * 3 // 2))
         image.load()
         image = _direct(image, parts.depth)
         if image.size != size:
@@ -106,19 +109,22 @@ def fitted(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
 @contextmanager
 def reasons() -> Iterator[None]:
     """Whatever a broken file makes Pillow or the system raise, as an `UnreadableImage` that says
-    why."""
+    why; as a `CaptionError` when it is the machine that is in trouble, whatever the file holds."""
     try:
         yield
-    except UnreadableImage:
+    except CaptionError:
         raise
     except FileNotFoundError:
         raise UnreadableImage("the file is not there any more") from None
+    except NotAFile as error:
+        raise UnreadableImage(error.strerror) from None
     except MemoryError:
-        raise UnreadableImage("too large for the memory of this machine") from None
+        raise CaptionError("there is not enough memory to decode it now") from None
     # Pillow's decoders raise OSError, SyntaxError, and what struct and others do
     except Exception as error:
         if isinstance(error, OSError) and error.strerror:
-            raise UnreadableImage(f"cannot be read: {error.strerror}") from None
+            kind = UnreadableImage if error.errno in OF_THE_NAME else CaptionError
+            raise kind(f"cannot be read: {why_refused(error)}") from None
         reason = "damaged or unreadable"
         # Pillow's own words; those that it has from Python are for programmers
         if isinstance(error, (OSError, SyntaxError)) and error.__cause__ is None:
@@ -136,6 +142,12 @@ def _opened(parts: ImageParts) -> PngImageFile | JpegImageFile:
     if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
         raise UnreadableImage(f"{width}×{height} pixels: an aspect ratio over {MAX_ASPECT_RATIO}")
     return image
+
+
+def _scale(image: Image.Image, parts: ImageParts, size: tuple[int, int]) -> None:
+    """Have a JPEG decoded at about that size; a PNG stays as it is."""
+    if not parts.lossless:  # libjpeg would refuse it
+        image.draft(None, (max(1, size[0]), max(1, size[1])))
 
 
 def _direct(image: Image.Image, depth: int) -> Image.Image:

@@ -7,7 +7,6 @@ and Exif 2.32.
 """
 
 import re
-import stat
 import struct
 import zlib
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from pathlib import Path
 
 from PIL.ExifTags import Base
 
-MAX_FILE_BYTES = 1 << 30  # no honest picture of MAX_FILE_PIXELS needs more
+from captioner.errors import UnreadableImage
+from captioner.pictures.files import MAX_FILE_BYTES, opened, size_of
+
 MAX_PARTS = 1_000_000  # PNG chunks or JPEG segments; a 1 GB PNG in chunks of 8 KB has 130,000
 MAX_SCANS = 100  # of a progressive JPEG, ten as a rule; each costs time for all of its pixels
 MAX_PROFILE_BYTES = 16 << 20
@@ -36,10 +37,6 @@ ADAM7 = (
 )
 
 
-class UnreadableImage(Exception):
-    """The file is not a picture that can be captioned; `str()` says why."""
-
-
 @dataclass(frozen=True, slots=True)
 class ImageParts:
     """What of a file matters for what is seen."""
@@ -48,6 +45,7 @@ class ImageParts:
     exif: bytes
     profile: bytes | None  # the ICC profile; empty when it is damaged
     depth: int  # bits of a sample in the file
+    lossless: bool = False  # a JPEG that libjpeg cannot decode at a reduced scale
 
 
 def image_parts(path: Path) -> ImageParts:
@@ -57,13 +55,10 @@ def image_parts(path: Path) -> ImageParts:
         UnreadableImage: it is no PNG or JPEG file, or its structure is damaged or absurd.
         OSError: it cannot be read.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):  # a FIFO would be waited for
-        raise UnreadableImage("not a regular file")
-    if found.st_size > MAX_FILE_BYTES:
-        raise UnreadableImage(f"more than {MAX_FILE_BYTES:,} bytes")
-    with path.open("rb") as file:
-        data = file.read(found.st_size)  # Python makes room for as much as it is asked for
+    with opened(path) as file:
+        if (size := size_of(file)) > MAX_FILE_BYTES:
+            raise UnreadableImage(f"more than {MAX_FILE_BYTES:,} bytes")
+        data = file.read(size)  # Python makes room for as much as it is asked for
     if data.startswith(PNG_SIGNATURE):
         return _png_parts(data)
     if data.startswith(JPEG_SIGNATURE):
@@ -141,6 +136,7 @@ def _jpeg_parts(data: bytes) -> ImageParts:
     kept = [data[:2]]
     exif, profile = b"", dict[int, bytes]()
     profiles = 0  # how many segments the profile has
+    lossless = False
     position = 2
     for _ in range(MAX_PARTS):
         marker = JPEG_MARKER.search(data, position)
@@ -155,6 +151,7 @@ def _jpeg_parts(data: bytes) -> ImageParts:
             continue  # these have no content
         length = int.from_bytes(data[position : position + 2])
         content = data[position + 2 : position + length]
+        lossless = lossless or kind == 0xC3
         if kind == 0xE1 and content.startswith(b"Exif\0\0"):
             exif = exif or content
         elif kind == 0xE2 and content.startswith(b"ICC_PROFILE\0") and len(content) > 14:
@@ -167,7 +164,7 @@ def _jpeg_parts(data: bytes) -> ImageParts:
         raise UnreadableImage(f"more than {MAX_PARTS:,} segments")
     whole = sorted(profile) == list(range(1, profiles + 1))
     joined = b"".join(profile[n] for n in sorted(profile)) if whole else b""
-    return ImageParts(b"".join(kept), exif, joined if profile else None, depth=8)
+    return ImageParts(b"".join(kept), exif, joined if profile else None, 8, lossless)
 
 
 def _check_scans(data: bytes, start: int) -> None:

@@ -7,14 +7,18 @@ from pathlib import Path
 
 from PIL import Image
 
+from captioner.errors import UnreadableImage
 from captioner.pictures.decoding import check_image, load_image, reasons
-from captioner.pictures.formats import UnreadableImage
 from captioner.pictures.stamps import looks_unchanged, stamp_of
 from captioner.records import Job, Picture, Skipped, Stamp, Valid
 
 
 def validate(job: Job) -> Valid | Skipped:
-    """Decode the whole picture: its size, and the file that it was; otherwise why it cannot be."""
+    """Decode the whole picture: its size, and the file that it was; otherwise why it cannot be.
+
+    Raises:
+        CaptionError: the machine cannot read it now, which says nothing about the picture.
+    """
     path = job.picture.path
     stamp = _stamp(path)
     try:
@@ -44,6 +48,7 @@ class Reader:
 
         Raises:
             UnreadableImage: it cannot be decoded any more, or is being written to.
+            CaptionError: the machine cannot read it now.
         """
         for _ in range(2):  # once more when it changed since the validation, or just now
             if not self._is_current():

@@ -8,7 +8,8 @@ import re
 import unicodedata
 from pathlib import Path
 
-from captioner.errors import InputError
+from captioner.errors import InputError, InputGone
+from captioner.macos import why_refused
 from captioner.records import Picture, Scan
 from captioner.text import printable
 
@@ -42,14 +43,41 @@ def scan(directory: Path) -> Scan:
         InputError: the directory cannot be listed any more.
     """
     try:
+        place = _identity(directory)
         with os.scandir(directory) as entries:
             names = [entry.name for entry in entries if _is_picture(entry, directory)]
     except OSError as error:
         raise InputError(
-            f"Input directory {printable(str(directory))} cannot be listed: {error.strerror}."
+            f"Input directory {printable(str(directory))} cannot be listed: {why_refused(error)}."
         ) from None
     names.sort(key=natural_key)
-    return Scan(Picture(name, directory / name) for name in names)
+    return Scan((Picture(name, directory / name) for name in names), place)
+
+
+def check_still_there(scan: Scan | None, directory: Path) -> None:
+    """Check that the directory is the one that was scanned.
+
+    A volume that is unmounted leaves an empty directory in its place, in which every picture looks
+    as if somebody had removed it.
+
+    Raises:
+        InputGone: it is not there any more, or another one is in its place.
+    """
+    try:
+        if scan is None or scan.directory in (None, _identity(directory)):
+            return
+        how = "another directory is in its place now"
+    except OSError as error:
+        how = error.strerror or str(error)
+    raise InputGone(
+        f"Input directory {printable(str(directory))} has gone away ({how}). The captions saved "
+        "so far are safe; see that it is there again (is its volume mounted?), and run again."
+    )
+
+
+def _identity(directory: Path) -> tuple[int, int]:
+    found = directory.stat()
+    return found.st_dev, found.st_ino
 
 
 def _is_picture(entry: "os.DirEntry[str]", directory: Path) -> bool:

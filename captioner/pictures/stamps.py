@@ -1,24 +1,25 @@
 """What a file holds, in a few bytes, to notice a change. Knows nothing of pictures."""
 
-import errno
 import hashlib
-import stat
+import os
 from pathlib import Path
 
+from captioner.pictures.files import MAX_FILE_BYTES, opened
 from captioner.records import Stamp
 
 
 def stamp_of(path: Path) -> Stamp:
     """The stamp of a file, with the SHA-256 of all its bytes.
 
+    A file that is too large for a picture is not read: its size is reason enough.
+
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no regular file of its folder.
     """
-    found = path.stat()  # before it is opened: what replaces it meanwhile does not look like it
-    if not stat.S_ISREG(found.st_mode):  # a FIFO would be waited for
-        raise OSError(errno.EINVAL, "not a regular file")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with opened(path) as file:
+        found = os.fstat(file.fileno())  # before it is read: what is written meanwhile shows
+        large = found.st_size > MAX_FILE_BYTES
+        digest = "" if large else hashlib.file_digest(file, "sha256").hexdigest()
     return Stamp(found.st_size, found.st_mtime_ns, digest)
 
 

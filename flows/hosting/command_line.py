@@ -5,9 +5,10 @@ import inspect
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -84,6 +85,15 @@ class Flags(Settings, BaseSettings):
         return Settings.model_validate(self.model_dump(include=set(Settings.model_fields)))
 
 
+def _writable(path: Path) -> Path:
+    path = path.expanduser()
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise ValueError(f"cannot be written to: {path}: {error.strerror}") from error
+    return path
+
+
 class CommandLine(Flags):
     """Caption every PNG, JPG and JPEG in a directory with a local MLX vision-language model.
 
@@ -91,6 +101,10 @@ class CommandLine(Flags):
     --max-tokens. Flags go before variables.
     """
 
+    quiet: bool = Field(default=False, description="Show problems and the end only.")
+    log_file: Annotated[Path, AfterValidator(_writable)] | None = Field(
+        default=None, description="Append all lines to this file, also those of a quiet run."
+    )
     debug: bool = Field(default=False, description="Show tracebacks and Prefect's own log lines.")
 
 

@@ -23,6 +23,20 @@ class DeployError(Exception):
     """The deployments cannot be made; `str()` says what to do."""
 
 
+def this_machine() -> dict[str, str]:
+    """A build step of prefect.yaml: the time zone in which the hours of a schedule count."""
+    return {"timezone": local_time_zone()}
+
+
+def local_time_zone() -> str:
+    """The name of this machine's time zone, such as Europe/Paris; UTC when it has none."""
+    from tzlocal import get_localzone_name
+
+    with suppress(LookupError, ValueError):  # TZ or /etc/localtime names none that is known
+        return get_localzone_name() or "UTC"
+    return "UTC"
+
+
 def deploy() -> None:
     """Make the process work pool, if need be, and the deployments, which run in this folder.
 

@@ -13,26 +13,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, CaptionError
+from captioner.settings import TITLES
+from captioner.text import call_settings_by, in_the_reader_s_words
 
+LOGGING_CONFIG = Path(__file__).with_name("logging.yml")
 DEBUG_VARIABLE = "CAPTION_DEBUG"
 
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 FINISHED = "Finished in state "  # how the line about a run's end begins
 COMPLETED = f"{FINISHED}Completed()"
 SKIPPED = f"{FINISHED}Skipped("
+# of a task run, by a line of our own
+TOLD = (SKIPPED, f"{FINISHED}Flagged(", f"{FINISHED}Cancelled(")
 INTERRUPTED = "aborted by"  # said in our own words
+CAPTION = "caption"  # marks a record with a caption, which is for the UI
 CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
 PRIVATE_LOGGERS = "prefect._"  # what Prefect says of its insides means nothing to a user
 QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
-
-
-_errors_shown: set[str] = set()
-
-
-def was_shown(sentence: str) -> bool:
-    """Whether the terminal has shown an error with these words."""
-    return sentence in _errors_shown
 
 
 def debugging() -> bool:
@@ -41,21 +39,24 @@ def debugging() -> bool:
 
 
 def say_it_plainly(record: logging.LogRecord) -> bool:
-    """A logging filter that reduces a record about one of our errors to its sentence, one about a
-    skipped picture to what it is, and one about a state that is just Completed to nothing.
+    """A logging filter that reduces a record about one of our errors to its sentence, and one about
+    a state that is just Completed, or that our own line has told of, to nothing.
 
     Prefect logs a task's exception with its traceback, to the terminal and to the UI, and in the
     process of a deployment's run whatever kept the flow from completing. It also logs every state
-    that is not Completed as an error, which a skipped picture is not.
+    that is not Completed as an error, which a picture that was skipped or not reached is not.
     """
     from prefect.exceptions import CancelledRun, FailedRun
 
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, (CaptionerError, CancelledRun, FailedRun)):
         record.msg, record.args, record.exc_info = str(error), (), None
-    if record.levelno == logging.ERROR and record.getMessage().startswith(SKIPPED):
-        record.levelno, record.levelname = logging.INFO, "INFO"
-    return record.getMessage() != COMPLETED
+        record.ends_the_run = not isinstance(error, CaptionError)
+    message = record.getMessage()
+    if not getattr(record, CAPTION, False) and (said := in_the_reader_s_words(message)) != message:
+        record.msg, record.args = said, ()
+    told = record.name == RUN_LOGGERS[1] and message.startswith(TOLD)
+    return message != COMPLETED and not told
 
 
 @contextmanager
@@ -63,19 +64,22 @@ def plain_errors() -> Iterator[None]:
     """Filter the loggers of Prefect's runs while the block runs.
 
     For the run of a deployment, which has a process to itself, also afterwards: its engine logs
-    the end when the flow has returned.
+    the end when the flow has returned. Its reader knows the settings by their titles in the form.
     """
     from prefect.context import FlowRunContext
 
+    context = FlowRunContext.get()
+    # not prefect.runtime's deployment.id, which asks a server that may be gone
+    deployed = bool(context and context.flow_run and context.flow_run.deployment_id)
+    if deployed:
+        call_settings_by(TITLES)
     loggers = [logging.getLogger(name) for name in RUN_LOGGERS]
     for logger in loggers:
         logger.addFilter(say_it_plainly)
     try:
         yield
     finally:
-        # not prefect.runtime's deployment.id, which asks a server that may be gone
-        context = FlowRunContext.get()
-        if not (context and context.flow_run and context.flow_run.deployment_id):
+        if not deployed:
             for logger in loggers:
                 logger.removeFilter(say_it_plainly)
 
@@ -109,8 +113,6 @@ class TerminalFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's line; tracebacks are for --debug."""
-        if record.levelno >= logging.ERROR:
-            _errors_shown.add(record.getMessage())
         if getattr(record, "plain", False):
             return record.getMessage()
         if record.exc_info and not debugging():
@@ -121,7 +123,10 @@ class TerminalFormatter(logging.Formatter):
 
 class OursOrSerious(logging.Filter):
     """Leaves out what Prefect says of its own doings below a warning, unless with --debug, and
-    reduces all complaints of a server that does not answer to one sentence."""
+    reduces all complaints of a server that does not answer to one sentence.
+
+    What ends a run may end several of its task runs, each of which says so: the end says it once.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,11 +136,13 @@ class OursOrSerious(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is shown."""
+        if getattr(record, CAPTION, False):
+            return False
         if debugging() or not record.pathname.startswith(self._prefect):
             return True
         if record.levelno < logging.WARNING or record.name.startswith(PRIVATE_LOGGERS):
             return False
-        if self._is_about_server(record):
+        if getattr(record, "ends_the_run", False) or self._is_about_server(record):
             return False
         if record.name == CONNECTION_LOGGER:
             return self._say_once(record)

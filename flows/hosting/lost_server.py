@@ -6,13 +6,15 @@ Knows nothing of what the flow does.
 
 import logging
 import os
+import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
 from captioner.run import Watch
+from captioner.text import printable
 
 PATIENCE_SECONDS = 5.0
 
@@ -29,20 +31,25 @@ def is_of_server(error: BaseException | None) -> bool:
 
 def server_name() -> str:
     """`The Prefect server at` and its address."""
+    return f"The Prefect server at {server_address()}"
+
+
+def server_address() -> str:
+    """Where the server is, without the password that the address may hold."""
     from prefect.settings import PREFECT_API_URL
 
-    return f"The Prefect server at {PREFECT_API_URL.value()}"
+    return re.sub("//[^/]*@", "//", printable(str(PREFECT_API_URL.value())))
 
 
 @contextmanager
-def waiting_said(watch: Watch) -> Iterator[None]:
+def waiting_said(watch: Watch, to: Callable[[str], None]) -> Iterator[None]:
     """Say what the block waits for when the server takes long to hear how the run ended."""
     left = threading.Event()
 
     def say() -> None:
         watch.over.wait()
         if not left.wait(PATIENCE_SECONDS):
-            print(f"{server_name()} has not heard yet how the run ended; waiting.", file=sys.stderr)
+            to(f"{server_name()} has not heard yet how the run ended; waiting.")
 
     threading.Thread(target=say, name="waiting", daemon=True).start()
     try:

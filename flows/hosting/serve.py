@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from flows.hosting.command_line import Flags, parse_command_line
+from flows.hosting.deploying import local_time_zone
 
 if TYPE_CHECKING:
     from prefect.schedules import Schedule
@@ -28,8 +29,9 @@ class ServeFlags(Flags):
     cron: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description='When to run by itself, such as "0 2 * * *" for every night.'
     )
-    timezone: str = Field(
-        default="UTC", min_length=1, description="The time zone of --cron, such as Europe/Paris."
+    timezone: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="The time zone of --cron, such as Europe/Paris; by itself this machine's.",
     )
 
 
@@ -61,11 +63,12 @@ def _schedule(flags: ServeFlags) -> "Schedule | None":
 
     if flags.cron is None:
         return None
+    timezone = flags.timezone or local_time_zone()
     try:
-        CronSchedule(cron=flags.cron, timezone=flags.timezone)
+        CronSchedule(cron=flags.cron, timezone=timezone)
     except ValueError as error:
-        raise ValueError(f"{flags.cron!r}, {flags.timezone!r}") from error
-    return Cron(flags.cron, timezone=flags.timezone)
+        raise ValueError(f"{flags.cron!r}, {timezone!r}") from error
+    return Cron(flags.cron, timezone=timezone)
 
 
 def _serve(flags: ServeFlags, schedule: "Schedule | None") -> None:
@@ -73,9 +76,12 @@ def _serve(flags: ServeFlags, schedule: "Schedule | None") -> None:
 
     from flows.caption_flow import caption_flow
 
-    parameters = {
-        name: group.model_dump(mode="json") for name, group in flags.settings().grouped().items()
+    # nothing else, so that it is seen what a command leaves open: flows/asked.py
+    dumped = {
+        name: group.model_dump(mode="json", exclude_defaults=True)
+        for name, group in flags.settings().grouped().items()
     }
+    parameters = {name: values for name, values in dumped.items() if values}
     caption_flow.serve(
         name=NAME,
         description="Caption a folder of pictures with a local MLX model, while flows.serve runs.",

@@ -13,11 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
+from captioner.text import printable
 from flows.hosting.recorded import send_what_is_queued
+from flows.hosting.starting import ROOT
 
 HOST = "127.0.0.1"
 # A server records task runs in batches: one by one they cost more than twice the processor time.
@@ -52,12 +55,12 @@ START_SECONDS = 120.0  # an empty PREFECT_HOME takes 20 s on two cores; a busy m
 
 
 class ServerError(Exception):
-    """The temporary server cannot be started; `str()` says what to do."""
+    """There is no server for the run; `str()` says what to do."""
 
 
 @contextmanager
-def prefect_server() -> Iterator[None]:
-    """The server that Prefect is configured for, or a temporary one.
+def prefect_server(say: Callable[[str], None] = print) -> Iterator[None]:
+    """The server that Prefect is configured for, or a temporary one; `say` tells of waiting for it.
 
     Raises:
         ServerError: the temporary server does not start.
@@ -68,7 +71,7 @@ def prefect_server() -> Iterator[None]:
         yield
         return
     log = Path(PREFECT_HOME.value()) / "temporary-server.log"
-    print("Starting a temporary Prefect server (about 10 s, 20 s the first time)...", flush=True)
+    say("Starting a temporary Prefect server (about 10 s, 20 s the first time)...")
     with _running(log) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
         try:
             yield
@@ -79,11 +82,12 @@ def prefect_server() -> Iterator[None]:
 @contextmanager
 def _running(log: Path) -> Iterator[str]:
     port = free_port()
-    log.parent.mkdir(parents=True, exist_ok=True)
     with (
-        log.open("w") as file,
+        _opened(log) as file,
         subprocess.Popen(
             [sys.executable, "-m", "flows.hosting.server", str(port)],
+            env=os.environ
+            | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}".strip(":")},
             stdin=subprocess.PIPE,  # closes with this process, and the server with it
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -104,6 +108,17 @@ def _running(log: Path) -> Iterator[str]:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _opened(log: Path) -> IO[str]:
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log.open("w")
+    except OSError as error:
+        raise ServerError(
+            f"PREFECT_HOME cannot be used: {printable(str(error.filename))}: {error.strerror}. "
+            "Name a folder that can be written to, or a server with PREFECT_API_URL."
+        ) from error
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes]) -> bool:

@@ -1,4 +1,5 @@
-"""`make ui`: Prefect's server and UI, the deployments and a worker, until Ctrl-C ends them all.
+"""`make ui`: Prefect's server and UI, the deployments and a worker, until Ctrl-C ends them all;
+with an address for messages, the automations that send them.
 
 The server is the one that PREFECT_API_URL or the profile names, and is then left alone; without
 one it is started here, on PREFECT_SERVER_API_PORT. It knows nothing of what a run does.
@@ -16,9 +17,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from flows.hosting.deploying import POOL, PREFECT, ROOT, DeployError, deploy
+from flows.hosting.notify import is_address, notify
 from flows.hosting.server import HOST, IN_BATCHES, wait_until_healthy
 
 STOP_SECONDS = 60.0  # a run saves what is finished, and reports it
+
+WELCOME = """
+Prefect's UI: {ui}
+Runs are started there, and take place here. Ctrl-C ends it all.
+To see what comes out: Deployments, demonstration, Run, Quick run; it needs no download.
+For commands of Prefect's in another terminal: export PREFECT_API_URL={api}
+"""
 
 Process = subprocess.Popen[bytes]
 
@@ -29,19 +38,25 @@ class UiError(Exception):
 
 def main() -> int:
     """Run until interrupted; returns the exit code."""
+    address = sys.argv[1] if len(sys.argv) > 1 else ""
+    if address and not is_address(address):
+        print("NOTIFY must be an address that begins with https:// or http://.", file=sys.stderr)
+        return 2
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    from prefect.settings import PREFECT_UI_URL
+    from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
     try:
         with _server() as server:
             print("Deploying...", flush=True)
             deploy()
+            if address:
+                notify(address)
             with _worker() as worker:
-                print(f"\nPrefect's UI: {PREFECT_UI_URL.value()}", flush=True)
-                print("Runs are started there, and take place here. Ctrl-C ends it all.\n")
+                ui, api = PREFECT_UI_URL.value(), PREFECT_API_URL.value()
+                print(WELCOME.format(ui=ui, api=api), flush=True)
                 _wait({"server": server, "worker": worker})
     except (UiError, DeployError) as error:
         print(error, file=sys.stderr)

@@ -1,0 +1,63 @@
+"""What a run was asked: its groups of settings, and of its deployment's what they leave open.
+
+Prefect replaces a deployment's parameter whole: who gives `prompts` with a user prompt alone would
+lose the deployment's system prompt. Knows nothing of what the settings mean.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+from pydantic import BaseModel
+
+from captioner.settings import GROUPS, Settings
+from captioner.text import listed
+from tasks.artifacts import failing_softly
+
+NAMES = {kind: name for name, kind in GROUPS.items()}
+
+
+def asked(*groups: BaseModel) -> Settings:
+    """The settings of the groups. In a run of a deployment, a group that was given in part takes
+    the rest from the deployment; the log and the run's parameters say so.
+
+    The forms give every group, and leave out nothing but what somebody has emptied.
+    """
+    partly = [group for group in groups if 0 < len(group.model_fields_set) < len(list(group))]
+    context = FlowRunContext.get()
+    flow_run = context.flow_run if context else None
+    if not partly or not flow_run or not flow_run.deployment_id:
+        return Settings.of(*groups)
+    from_a_form = all(group.model_fields_set for group in groups)
+    what = "What the deployment has for the settings that were left out"
+    with failing_softly(what), get_client(sync_client=True) as client:
+        defaults = client.read_deployment(flow_run.deployment_id).parameters
+        completed, taken = _completed(partly, defaults)
+        if taken and from_a_form:
+            get_run_logger().info("Emptied, which the deployment has: %s", listed(taken, 20))
+        elif taken:
+            get_run_logger().info("Left out, so as the deployment has it: %s", listed(taken, 20))
+            shown = {NAMES[type(group)]: group.model_dump(mode="json") for group in completed}
+            client.update_flow_run(flow_run.id, parameters=flow_run.parameters | shown)
+            whole = {type(group): group for group in (*groups, *completed)}
+            return Settings.of(*whole.values())
+    return Settings.of(*groups)
+
+
+def _completed(
+    partly: Iterable[BaseModel], defaults: Mapping[str, Any]
+) -> tuple[list[BaseModel], list[str]]:
+    """The groups with what the deployment has for the settings that they leave open, and the titles
+    of those settings."""
+    completed: list[BaseModel] = []
+    titles: list[str] = []
+    for group in partly:
+        kind, given = type(group), group.model_dump(exclude_unset=True)
+        merged = kind.model_validate((defaults.get(NAMES[kind]) or {}) | given)
+        for name, field in kind.model_fields.items():
+            if getattr(merged, name) != getattr(group, name):
+                titles.append(str(field.title))
+        completed.append(merged)
+    return completed, titles
