@@ -21,7 +21,14 @@ from tests.hub_server import HubServer
 
 pytestmark = pytest.mark.server
 
-NO_CAPTIONS = {"captions.json", "summary.json", "provenance.jsonl", ".run.lock"}
+NO_CAPTIONS = {
+    "captions.json",
+    "summary.json",
+    "provenance.jsonl",
+    ".run.lock",
+    "index.html",
+    "gallery",
+}
 NAMES = [
     "-n.png",
     "--help.png",
@@ -179,7 +186,7 @@ def test_prefect_records_nothing_that_a_terminal_would_act_upon(after: Aftermath
 
 def test_files_can_be_shown_in_a_terminal(after: Aftermath) -> None:
     """JSON escapes the controls of ASCII by itself; C1 and what turns the direction are more."""
-    for path in after.output.iterdir():
+    for path in filter(Path.is_file, after.output.rglob("*")):
         text = path.read_text("utf-8")
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", text), path
 
