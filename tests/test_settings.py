@@ -312,7 +312,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
         *("input_dir", "output_dir", "overwrite", "retry_flagged"),
-        *("model", "repo_id", "batch_size"),
+        *("model", "repo_id", "batch_size", "keep_awake"),
     }
     for (mark,) in marks(Settings).values():
         assert isinstance(mark, InRecipe) or (isinstance(mark, NotInRecipe) and mark.why)
