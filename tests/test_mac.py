@@ -100,6 +100,7 @@ def test_a_run_on_a_mac(
     assert cloud < loading
     assert "macOS 14.7.1 cannot keep a model wired in memory, which macOS 15 can" in errors
     assert "cloud.png: cannot be read: its contents are in iCloud and may not be fetched" in errors
+    assert process.returncode == 1
     assert "cloud.png" not in (folders.output_dir / "provenance.jsonl").read_text()
     # each line and each file is on the disk itself
     flushes = (tmp_path / "flushes").read_text().splitlines()
