@@ -68,7 +68,7 @@ def check_still_there(scan: Scan | None, directory: Path) -> None:
             return
         how = "another directory is in its place now"
     except OSError as error:
-        how = error.strerror or str(error)
+        how = why_refused(error)
     raise InputGone(
         f"Input directory {printable(str(directory))} has gone away ({how}). The captions saved "
         "so far are safe; see that it is there again (is its volume mounted?), and run again."
