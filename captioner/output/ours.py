@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 KINDS = {
@@ -43,7 +43,8 @@ def opened(path: Path, flags: int) -> Iterator[int]:
         _check(os.fstat(descriptor), flags)  # it may have been put there since
         yield descriptor
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # what has to last was flushed before
+            os.close(descriptor)
 
 
 def read_ours(path: Path, limit: int) -> bytes:
