@@ -58,8 +58,9 @@ def read_ours(path: Path, limit: int) -> bytes:
         opened(path, os.O_RDONLY) as descriptor,
         os.fdopen(descriptor, "rb", closefd=False) as file,
     ):
-        data = file.read(limit + 1) if os.fstat(descriptor).st_size <= limit else b""
-        if len(data) > limit or os.fstat(descriptor).st_size > limit:
+        size = os.fstat(descriptor).st_size
+        data = file.read(min(size, limit) + 1)  # memory is taken for as much as that at once
+        if max(size, len(data)) > limit:
             raise NotOurs(errno.EFBIG, f"it is larger than {limit >> 20} MB")
     return data
 
