@@ -46,7 +46,7 @@ OUT_OF_MEMORY = [
     "[METAL] Command buffer execution failed: Insufficient Memory "
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
 ]
-# As Metal says it when a process has made the GPU fail (ml-explore/mlx#1838 quotes one).
+# As Metal says it once a process has made the GPU fail (jundot/omlx#3706, flutter/flutter#146011).
 GPU_REFUSES = (
     "[METAL] Command buffer execution failed: Ignored (for causing prior/excessive GPU errors) "
     "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)."

@@ -77,7 +77,7 @@ def test_row_17_old_runs_are_removed_with_all_that_is_of_them(
         text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert "Removed 2 run(s) older than 90 days from Prefect's database." in run.stdout
+    assert "Removed 2 run(s) older than 90 days from Prefect's database." in run.stdout + run.stderr
     assert remove_old_runs(timedelta(days=90)) == 2
     assert remove_old_runs(timedelta(days=90)) == 0
     for place in (copy, home):

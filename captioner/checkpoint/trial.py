@@ -114,15 +114,15 @@ def _say(line: str) -> None:
 
 
 def _bound_memory() -> None:
-    """End the process when it takes more than its share; macOS does not enforce the limit."""
-    if sys.platform == "linux":
+    """End the process when it takes more than its share."""
+    if sys.platform == "linux":  # whose peak is no measure: it begins with that of the parent
         resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
-    threading.Thread(target=_watch_memory, daemon=True).start()
+    else:  # macOS does not enforce the limit
+        threading.Thread(target=_watch_memory, daemon=True).start()
 
 
 def _watch_memory() -> None:
-    unit = 1 if sys.platform == "darwin" else 1024
-    while resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit < MAX_BYTES:
+    while resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MAX_BYTES:  # macOS: in bytes
         time.sleep(0.1)
     os._exit(TOO_MUCH_MEMORY)
 
