@@ -145,7 +145,6 @@ def test_row_14_a_good_checkpoint_is_tried_with_the_prompt_that_it_gets(tmp_path
 
 
 @pytest.mark.server
-@pytest.mark.timeout(200)
 def test_row_14_the_command_says_so_and_ends_with_2(prefect_api: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     draw_picture(tmp_path / "in" / "a.png")

@@ -190,7 +190,6 @@ except CaptionError as error:
 
 
 @pytest.mark.server
-@pytest.mark.timeout(200)
 def test_row_4_a_fifo_that_takes_a_pictures_place_is_not_waited_for(after: Aftermath) -> None:
     assert "Skipped p44.png: not a regular file" in after.errors
     assert "p44.png" not in after.recorded

@@ -43,7 +43,6 @@ def age(home: Path, run: UUID, days: int, ended: bool = True) -> None:
 
 
 @pytest.mark.model
-@pytest.mark.timeout(200)
 def test_row_17_old_runs_are_removed_with_all_that_is_of_them(
     folders: Settings, tiny_checkpoint: Path, run_flow: Callable[[Settings], FlowRun]
 ) -> None:

@@ -98,7 +98,7 @@ def _main(directory: Path, seconds: int) -> None:
             except MemoryError:
                 raise
             except Exception as error:  # each picture says it, from MLX's processor
-                print(first_line(error), file=sys.stderr)
+                sys.stderr.write(f"{first_line(error)}\n")
     if not (directory / "tokenizer.json").is_file():
         return _say("")
     _say(TOKENIZER)
@@ -110,7 +110,8 @@ def _main(directory: Path, seconds: int) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _bound_memory() -> None:
