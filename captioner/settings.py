@@ -18,6 +18,7 @@ DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
 MAX_TOKENS = 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
+MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
 
 
@@ -100,11 +101,13 @@ class PromptSettings(_Group):
     user_prompt: Annotated[str, InRecipe("user prompt")] = Field(
         default=DEFAULT_USER_PROMPT,
         min_length=1,
+        max_length=MAX_PROMPT_LENGTH,
         title="User prompt",
         description="The text shown to the model alongside each image.",
     )
     system_prompt: Annotated[str | None, InRecipe("system prompt")] = Field(
         default=None,
+        max_length=MAX_PROMPT_LENGTH,
         title="System prompt",
         description="The system role of the assistant. Left out when it is not given.",
     )

@@ -310,7 +310,7 @@ def test_a_directory_begun_by_a_download_is_gone_on_with(whole: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_neither_whole_nor_damaged(whole: Path) -> None:
     (whole / "config.json").unlink()
-    (whole / "config.json").mkdir()
+    (whole / "config.json").symlink_to("config.json")
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read .*: check its perm"):
         find_checkpoint(Settings(model=whole))
 

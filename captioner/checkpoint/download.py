@@ -186,6 +186,8 @@ def _discard(path: Path, target: Path | None) -> None:
     The client's own `HFCacheInfo.delete_files` cannot: it passes over a repository in which a link
     is broken. Source of the cache's layout: https://huggingface.co/docs/hub/local-cache
     """
-    if target is None:  # a file of the Hub cache is a link to its blob, which has to go as well
-        path.resolve().unlink(missing_ok=True)
+    blob = path.resolve()
+    # a file of the Hub cache is a link to its blob, which has to go as well; nothing outside goes
+    if target is None and blob.is_relative_to(path.parents[2].resolve()):
+        blob.unlink(missing_ok=True)
     path.unlink(missing_ok=True)

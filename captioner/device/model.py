@@ -104,8 +104,13 @@ class MlxModel:
             )
         except Exception as error:
             raise CaptionError(f"the model's processor refuses it: {first_line(error)}") from error
-        arrays = {name: np.array(value) for name, value in inputs.items() if value is not None}
-        return self._described(arrays, image.size)
+        try:  # a ragged list is no array, and numpy knows nothing of bfloat16
+            arrays = {name: np.array(value) for name, value in inputs.items() if value is not None}
+            return self._described(arrays, image.size)
+        except Exception as error:
+            raise CaptionError(
+                f"the model's processor makes of it what MLX cannot take: {first_line(error)}"
+            ) from error
 
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
@@ -215,6 +220,11 @@ def peak_memory_bytes() -> int:
     import mlx.core as mx
 
     return int(mx.get_peak_memory())
+
+
+def is_dead(error: BaseException) -> bool:
+    """Whether the GPU refuses all that this process asks of it, as Metal does after a fault."""
+    return "SubmissionsIgnored" in str(error) or "excessive GPU errors" in str(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,8 +3,10 @@ and a wrong flag answer at once."""
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, NoReturn, TypeVar
 
@@ -21,6 +23,7 @@ from captioner.settings import Settings
 from captioner.text import printable
 
 PREFIX = "CAPTION_"
+KEPT_BY_DEFAULT = "90d"  # in the database of the temporary server, which nobody else cleans
 
 # what a value must be, for the kinds of pydantic's complaints; braces are filled from the limits
 EXPECTED = {
@@ -86,12 +89,17 @@ class Flags(Settings, BaseSettings):
 
 
 def _writable(path: Path) -> Path:
-    path = path.expanduser()
     try:
         path.open("a").close()
     except OSError as error:
         raise ValueError(f"cannot be written to: {path}: {error.strerror}") from error
     return path
+
+
+def _days(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}d", value):
+        raise ValueError("must be a number of days such as 90d")
+    return value
 
 
 class CommandLine(Flags):
@@ -106,6 +114,17 @@ class CommandLine(Flags):
         default=None, description="Append all lines to this file, also those of a quiet run."
     )
     debug: bool = Field(default=False, description="Show tracebacks and Prefect's own log lines.")
+    keep_runs: Annotated[str, AfterValidator(_days)] | None = Field(
+        default=None,
+        description="Remove runs of this flow from Prefect's database when they are older, such as "
+        "90d. Left out, it is 90d where the server is only for the time of the run, and none "
+        "are removed from the server that PREFECT_API_URL names.",
+    )
+
+    def runs_kept_for(self, temporary_server: bool) -> timedelta | None:
+        """How long runs stay in Prefect's database; None for ever."""
+        days = self.keep_runs or (KEPT_BY_DEFAULT if temporary_server else None)
+        return timedelta(days=int(days.removesuffix("d"))) if days else None
 
 
 F = TypeVar("F", bound=Flags)
