@@ -93,7 +93,6 @@ def no_temporary_server(place: Place) -> None:
     place.environment.update(PREFECT_API_URL="", PREFECT_HOME=str(place.top / "in" / "a.png"))
 
 
-SAFE = "The captions saved so far are safe; mend that and run again"
 ADDRESS = r"PREFECT_API_URL is an address such as http://127\.0\.0\.1:4200/api\."
 CASES = {
     "input is no directory": Case(
@@ -102,8 +101,8 @@ CASES = {
     "output is a file": Case(
         a_file_as_output, r"cannot be made, since .*out is a file; .*--output-dir\.", 2
     ),
-    "provenance cannot be read": Case(
-        no_provenance, rf"provenance\.jsonl cannot be written: Is a directory\. {SAFE}\.", 1
+    "provenance is a folder": Case(
+        no_provenance, r"provenance\.jsonl cannot be .*, since it is a directory: .*\.", 2
     ),
     "model is a file": Case(
         flag("model", "{top}/in/a.png"), r"is not a directory; name one with the weights\.", 2
