@@ -58,9 +58,9 @@ def states(environment: dict[str, str]) -> tuple[list[tuple[str, str]], dict[str
     return [(name, message) for _, name, message in flows], dict(tasks)
 
 
-def messages(errors: str) -> list[str]:
+def messages(lines: list[str]) -> list[str]:
     """The lines of a run, without their times and levels."""
-    return [re.sub("^" + STAMP, "", line) for line in errors.splitlines()]
+    return [re.sub("^" + STAMP, "", line) for line in lines]
 
 
 def test_a_run_reads_like_the_seed_and_a_server_that_is_started_afterwards_shows_it_whole(
@@ -74,11 +74,12 @@ def test_a_run_reads_like_the_seed_and_a_server_that_is_started_afterwards_shows
     )
     assert run.returncode == 0, run.stderr
     assert "Traceback" not in run.stdout + run.stderr
-    lines = run.stderr.splitlines()
+    begun, *lines = run.stderr.splitlines()
+    assert begun.startswith("Starting a temporary Prefect server ")
     assert re.fullmatch(STAMP + re.escape(f"Output directory: {folders.output_dir}"), lines[0])
     assert re.fullmatch(STAMP + re.escape(f"Found 4 image(s) in {folders.input_dir}"), lines[1])
     assert lines[-1] == f"Wrote 3 caption files to {folders.output_dir}"
-    said = messages(run.stderr)
+    said = messages(lines)
     assert [line for line in said if "Processing" in line] == [
         "[1/4] Processing diagram1.png...",
         "[2/4] Processing diagram2.jpg...",
