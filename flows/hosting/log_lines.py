@@ -30,6 +30,7 @@ INTERRUPTED = "aborted by"  # said in our own words
 CAPTION = "caption"  # marks a record with a caption, which is for the UI
 CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
 PRIVATE_LOGGERS = "prefect._"  # what Prefect says of its insides means nothing to a user
+MLX_VLM = "/mlx_vlm/"  # what it logs as an error it raises as well
 QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
 
 
@@ -138,8 +139,10 @@ class OursOrSerious(logging.Filter):
         """Whether the record is shown."""
         if getattr(record, CAPTION, False):
             return False
-        if debugging() or not record.pathname.startswith(self._prefect):
+        if debugging():
             return True
+        if not record.pathname.startswith(self._prefect):
+            return record.levelno < logging.ERROR or MLX_VLM not in record.pathname
         if record.levelno < logging.WARNING or record.name.startswith(PRIVATE_LOGGERS):
             return False
         if getattr(record, "ends_the_run", False) or self._is_about_server(record):
