@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
@@ -177,17 +177,6 @@ class ModelSettings(_Group):
         description="The repository (owner/name) that is downloaded when the model is missing.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _as_nobody_gave_it(cls, values: Any) -> Any:
-        """The form hands in every default too: in its group the default repository was not given.
-
-        In the settings of a command it was, when it is there.
-        """
-        if cls is ModelSettings and isinstance(values, dict):
-            return {k: v for k, v in values.items() if (k, v) != ("repo_id", DEFAULT_REPO_ID)}
-        return values
-
 
 class PictureSettings(_Group):
     """How the model sees a picture."""
@@ -250,11 +239,16 @@ class Settings(
         """The groups by the names that they have as parameters of the flow."""
         given = self.model_fields_set
         return {
-            name: group.model_construct(
-                **{f: getattr(self, f) for f in group.model_fields if f in given}
+            name: group.model_validate(
+                {field: getattr(self, field) for field in group.model_fields if field in given}
             )
             for name, group in GROUPS.items()
         }
+
+    def from_a_form(self) -> Self:
+        """The same, but that nobody gave the default repository: a form hands in every default."""
+        given = self.model_fields_set - {"repo_id" if self.repo_id == DEFAULT_REPO_ID else ""}
+        return type(self).model_construct(**{name: getattr(self, name) for name in given})
 
     @property
     def may_download_into_model(self) -> bool:

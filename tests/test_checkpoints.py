@@ -296,9 +296,9 @@ def test_a_directory_that_is_not_there_is_made_when_a_repository_is_given_for_it
 def test_the_form_hands_in_the_default_repository_which_nobody_gave(tmp_path: Path) -> None:
     asked = {"model": str(tmp_path / "typo"), "repo_id": DEFAULT_REPO_ID}
     with pytest.raises(CheckpointError, match="does not exist: check the path"):
-        find_checkpoint(Settings.of(GROUPS["model"].model_validate(asked)))
+        find_checkpoint(Settings.of(GROUPS["model"].model_validate(asked)).from_a_form())
     asked["repo_id"] = "owner/model"
-    settings = Settings.of(GROUPS["model"].model_validate(asked))
+    settings = Settings.of(GROUPS["model"].model_validate(asked)).from_a_form()
     assert isinstance(find_checkpoint(settings), MissingCheckpoint)
 
 

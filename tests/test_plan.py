@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from captioner.checkpoint.download import download
-from captioner.checkpoint.find import MissingCheckpoint
 from captioner.errors import UnreadableImage
 from captioner.forecast.seconds import predicted
 from captioner.forecast.tokens import Eyes
@@ -23,7 +21,6 @@ from captioner.pictures.decoding import check_image, fitted
 from captioner.pictures.sizes import sizes
 from captioner.records import Cost
 from captioner.settings import Settings
-from captioner.text import duration
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.hub_server import GATED, INFO, REPO_NOT_FOUND, HubServer
 from tests.test_checkpoints import write_checkpoint
@@ -317,20 +314,3 @@ def test_predictions(costs: list[Any], tokens: list[int], batch: Any, seconds: f
 
 def test_without_history_there_is_no_prediction() -> None:
     assert predicted([], [100], 1) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (5_340, "89 min"), (12_000, "3 h 20 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_a_download_goes_where_the_plan_said(tmp_path: Path, monkeypatch: Any) -> None:
-    """What the plan asks the Hub by the commit, a download asks by the branch: both still work."""
-    repository = write_checkpoint(tmp_path / "repository")
-    with HubServer(repository, "owner/model") as hub:
-        hub.patch(monkeypatch, tmp_path / "home")
-        where = download("owner/model", MissingCheckpoint(None, (), ()))
-        assert where.is_relative_to(tmp_path / "home")

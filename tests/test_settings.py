@@ -382,7 +382,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
         *("input_dir", "output_dir", "overwrite", "retry_flagged", "limit"),
-        *("model", "repo_id", "batch_size"),
+        *("model", "repo_id", "batch_size", "keep_awake"),
     }
     for (mark,) in marks(Settings).values():
         assert isinstance(mark, InRecipe) or (isinstance(mark, NotInRecipe) and mark.why)
@@ -390,7 +390,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
 
 def test_what_is_about_pictures_is_a_group_of_its_own() -> None:
     assert list(GROUPS["pictures"].model_fields) == ["max_pixels", "background"]
-    assert list(GROUPS["device"].model_fields) == ["batch_size"]
+    assert list(GROUPS["device"].model_fields) == ["batch_size", "keep_awake"]
     with pytest.raises(ValidationError):
         GROUPS["device"].model_validate({"max_pixels": 3})
 

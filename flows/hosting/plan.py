@@ -163,7 +163,7 @@ def _time(found: Forecast, settings: Settings) -> str:
     if time.batch_size != settings.batch_size and time.batch_size is not None:
         batch = f", {time.batch_size} at a time"
     return (
-        f"about {duration(time.seconds)} once the model is loaded: "
+        f"about {duration(max(1.0, time.seconds))} once the model is loaded: "
         f"{counted(time.captions, 'caption')} by it in {output} took {each}{batch}"
     )
 
