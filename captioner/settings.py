@@ -245,10 +245,10 @@ class Settings(
             for name, group in GROUPS.items()
         }
 
-    def from_a_form(self) -> Self:
+    def from_a_form(self) -> "Settings":
         """The same, but that nobody gave the default repository: a form hands in every default."""
         given = self.model_fields_set - {"repo_id" if self.repo_id == DEFAULT_REPO_ID else ""}
-        return type(self).model_construct(**{name: getattr(self, name) for name in given})
+        return Settings.model_construct(**{name: getattr(self, name) for name in given})
 
     @property
     def may_download_into_model(self) -> bool:
