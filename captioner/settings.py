@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
+
+from captioner.text import printable
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
@@ -48,29 +50,44 @@ def _colour(value: str) -> str:
     return value
 
 
+def _place(value: Any) -> Any:
+    """A path as a person writes it, wherever it comes from: `~` and `~user` are home folders."""
+    if value == "":  # Path("") is the current directory, which nobody meant
+        raise ValueError("must not be empty")
+    if not isinstance(value, str | Path):
+        return value
+    if "\0" in str(value):
+        raise ValueError("must not hold a zero byte")
+    if str(value).startswith("~"):
+        try:
+            return Path(value).expanduser()
+        except (RuntimeError, ValueError):  # of nobody, of a name that nobody can have
+            shown = printable(str(value))
+            raise ValueError(
+                f"is in the home folder of a user whom this machine does not know: {shown}; "
+                f"for a folder of that name write ./{shown}"
+            ) from None
+    # `./~a`: a Path forgets the dot, and would be taken for a home folder the next time
+    return Path(value).absolute() if str(Path(value)).startswith("~") else value
+
+
+Place = Annotated[Path, BeforeValidator(_place)]
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @field_validator("input_dir", "output_dir", "model", mode="before", check_fields=False)
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        if value == "":  # Path("") is the current directory, which nobody meant
-            raise ValueError("must not be empty")
-        if isinstance(value, str | Path) and "\0" in str(value):
-            raise ValueError("must not hold a zero byte")
-        return value
 
 
 class FolderSettings(_Group):
     """Where the pictures are, and where the captions go."""
 
-    input_dir: Annotated[Path, NotInRecipe("the file's own bytes count, wherever it is")] = Field(
+    input_dir: Annotated[Place, NotInRecipe("the file's own bytes count, wherever it is")] = Field(
         default=Path("input"),
         title="Input directory",
         description="The directory whose PNG, JPG and JPEG files are captioned.",
         json_schema_extra=NOT_EMPTY,
     )
-    output_dir: Annotated[Path, NotInRecipe("captions may be moved")] = Field(
+    output_dir: Annotated[Place, NotInRecipe("captions may be moved")] = Field(
         default=Path("output"),
         title="Output directory",
         description="Where the caption files, captions.json and summary.json are written.",
@@ -79,7 +96,7 @@ class FolderSettings(_Group):
 
 
 class AgainSettings(_Group):
-    """What is captioned once more, besides what is new or has changed."""
+    """What is captioned once more, besides what is new or has changed, and how many at most."""
 
     overwrite: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
@@ -92,6 +109,13 @@ class AgainSettings(_Group):
         title="Retry flagged captions",
         description="Caption again what was flagged as truncated, repetitive or empty, "
         "and nothing else.",
+    )
+    limit: Annotated[int | None, NotInRecipe("says what is done, not how")] = Field(
+        default=None,
+        ge=1,
+        title="Pictures at most",
+        description="Only the first pictures that are to be captioned, this many; "
+        "the others are left for the next run.",
     )
 
 
@@ -143,7 +167,7 @@ class DecodingSettings(_Group):
 class ModelSettings(_Group):
     """Which model captions."""
 
-    model: Annotated[Path | None, NotInRecipe("the revision of the checkpoint counts")] = Field(
+    model: Annotated[Place | None, NotInRecipe("the revision of the checkpoint counts")] = Field(
         default=None,
         title="Model directory",
         description="A directory with the MLX weights, in place of the Hugging Face cache.",
@@ -208,17 +232,31 @@ class Settings(
 
     @classmethod
     def of(cls, *groups: BaseModel) -> Self:
-        """The settings that the groups hold together."""
-        return cls.model_validate({name: value for group in groups for name, value in group})
+        """The settings that the groups hold together; what no group was given is not given here."""
+        given = (
+            (name, getattr(group, name)) for group in groups for name in group.model_fields_set
+        )
+        return cls.model_validate(dict(given))
 
     def grouped(self) -> dict[str, BaseModel]:
         """The groups by the names that they have as parameters of the flow."""
+        given = self.model_fields_set
         return {
             name: group.model_validate(
-                {field: getattr(self, field) for field in group.model_fields}
+                {field: getattr(self, field) for field in group.model_fields if field in given}
             )
             for name, group in GROUPS.items()
         }
+
+    def from_a_form(self) -> "Settings":
+        """The same, but that nobody gave the default repository: a form hands in every default."""
+        given = self.model_fields_set - {"repo_id" if self.repo_id == DEFAULT_REPO_ID else ""}
+        return Settings.model_construct(**{name: getattr(self, name) for name in given})
+
+    @property
+    def may_download_into_model(self) -> bool:
+        """Whether a missing `model` directory is to be made: a repository was given for it."""
+        return "repo_id" in self.model_fields_set
 
 
 GROUPS: dict[str, type[BaseModel]] = {

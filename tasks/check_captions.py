@@ -10,7 +10,7 @@ from captioner.output.folder import OutputFolder
 from captioner.pictures.evicted import evicted
 from captioner.records import Plan, Recipe, Scan
 from captioner.run import Run
-from captioner.text import listed, printable
+from captioner.text import counted, listed, printable
 
 UNREADABLE_LINES = 5
 
@@ -33,7 +33,8 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
 def _log(plan: Plan, overwrite: bool) -> None:
     logger = get_run_logger()
     if plan.up_to_date:
-        logger.info("%d caption(s) are up to date", len(plan.up_to_date))
+        n = len(plan.up_to_date)
+        logger.info("%s up to date", counted(n, "caption is", "captions are"))
     if plan.edited:
         edited = listed(map(printable, plan.edited))
         if overwrite:
@@ -48,6 +49,8 @@ def _log(plan: Plan, overwrite: bool) -> None:
         logger.info("%d to caption again (%s): %s", len(labels), reason, listed(labels))
     if plan.left:
         logger.info("%d left as they are: only flagged captions are retried", len(plan.left))
+    if plan.later:
+        logger.info("%d left for the next run: --limit is %d", len(plan.later), len(plan.todo))
     if plan.skipped:
         labels = [skipped.picture.label for skipped in plan.skipped]
         logger.info("%d unreadable as before: %s", len(labels), listed(labels))

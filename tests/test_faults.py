@@ -20,6 +20,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from captioner.output.folder import PROVENANCE
 from captioner.settings import Settings
+from captioner.text import counted
 from tests.conftest import CHECKPOINT, ROOT, draw_picture, mounted
 from tests.gate import Gate
 from tests.killing import PROMPTS, Trial, compiled
@@ -155,7 +156,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_sentence(
         with running(pictures, with_server) as process:
             _, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
-        assert f"{safe} caption(s) are up to date" in errors
+        assert f"{counted(safe, 'caption is', 'captions are')} up to date" in errors
         assert what_is_safe(pictures) == 12
         assert {path: path.stat() for path in before} == before
 

@@ -17,6 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "checkpoint": set(),
     "device": {"pictures", "checkpoint"},
     "output": {"pictures"},
+    "forecast": {"pictures", "checkpoint", "output"},
     "pages": {"pictures", "output"},
 }
 BASE = ("text", "macos", "errors", "settings", "records", "run")  # each may import those before it

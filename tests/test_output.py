@@ -125,6 +125,7 @@ def test_summary_json_says_all_of_a_run(settings: Settings) -> None:
             "up_to_date": 0,
             "edited": 0,
             "left": 0,
+            "later": 0,
             "skipped": 1,
             "failed": 1,
             "unreadable": 0,

@@ -273,7 +273,8 @@ class Device:
             if row.loop and work.again():
                 self._ahead.appendleft(ready)
             else:
-                work.finish(replace(model.describe(row), attempts=work.attempt))
+                made = model.describe(row)
+                work.finish(replace(made, attempts=work.attempt, batch_size=self._batch_size))
             del self._working[row]  # last, or a picture that fails here would be forgotten
 
     def _give_up(self, error: Exception) -> None:

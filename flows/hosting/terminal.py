@@ -35,11 +35,31 @@ def begin() -> "CommandLine":
     command = parse_command_line(CommandLine)
     if command.debug:
         os.environ[DEBUG_VARIABLE] = "1"
+    if command.plan:
+        raise SystemExit(_plan(command))
     logging.raiseExceptions = command.debug  # or Prefect prints each log line that it cannot send
     os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(LOGGING_CONFIG))
     os.environ.setdefault("DO_NOT_TRACK", "1")  # nothing of a run leaves the machine
     SCREEN.open(command.quiet, command.log_file)
     return command
+
+
+def _plan(command: "CommandLine") -> int:
+    """Say what a run would do; returns the exit code."""
+    from captioner.errors import CaptionerError
+    from flows.hosting.plan import show_plan
+    from flows.hosting.screen import SCREEN
+
+    try:
+        show_plan(command.settings())
+    except CaptionerError as error:
+        SCREEN.say(str(error))
+        return CANNOT_START
+    except Exception as error:
+        if command.debug:
+            raise
+        return _unexpected(error)
+    return DONE
 
 
 def main() -> int:
