@@ -23,9 +23,8 @@ DEBUG_VARIABLE = "CAPTION_DEBUG"
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 FINISHED = "Finished in state "  # how the line about a run's end begins
 COMPLETED = f"{FINISHED}Completed()"
-SKIPPED = f"{FINISHED}Skipped("
 # of a task run, by a line of our own
-TOLD = (SKIPPED, f"{FINISHED}Flagged(", f"{FINISHED}Cancelled(")
+TOLD = (f"{FINISHED}Skipped(", f"{FINISHED}Flagged(", f"{FINISHED}Cancelled(")
 INTERRUPTED = "aborted by"  # said in our own words
 CAPTION = "caption"  # marks a record with a caption, which is for the UI
 CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
