@@ -21,8 +21,8 @@ from captioner.pictures.reading import Reader
 from captioner.records import Picture
 from captioner.settings import Settings
 from tests.conftest import ROOT
-from tests.families.cases import FAMILIES, NOT_TRIED
-from tests.families.checkpoint import make_checkpoint, write
+from tests.families.cases import FAMILIES, NOT_TRIED, TEXT
+from tests.families.checkpoint import Family, make_checkpoint, write
 from tests.families.compare import PROMPT, TOKENS, ours, pictures, theirs
 
 pytestmark = pytest.mark.model
@@ -89,7 +89,7 @@ def test_a_processor_that_computes_in_mlx_does_so_on_the_devices_thread(
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        if event == "call" and code.co_filename.endswith(source) and code.co_name == "preprocess":
+        if event == "call" and code.co_filename.endswith(source) and code.co_name == "__call__":
             seen.add(threading.current_thread().name)
 
     directory = made(name, tmp_path)
@@ -105,6 +105,9 @@ def test_a_processor_that_computes_in_mlx_does_so_on_the_devices_thread(
 def test_what_cannot_be_captioned_with_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"cannot caption a picture with .*llava.*'padding'"):
         Device(made("llava", tmp_path))
+    text = make_checkpoint(Family("llama", TEXT), tmp_path / "llama")
+    with pytest.raises(CheckpointError, match="it is a model for text, and takes no picture"):
+        Device(text)
     moondream = tmp_path / "moondream2"
     moondream.mkdir()
     write(moondream / "config.json", {"model_type": "moondream2"})

@@ -7,8 +7,8 @@ of MLX.
 
 # Their captions in a batch over pictures of mixed sizes are those made one at a time, token for
 # token. Others are not so, or have not been tried: GLM-4V, GLM-OCR, PaddleOCR-VL, Hunyuan-VL and
-# MiniCPM-V keep the positions of the latest picture in the language model, and PaliGemma's mask
-# is not that of one row.
+# MiniCPM-V keep the positions of the latest picture in the language model, PaliGemma decodes
+# without a mask and sees the padding of shorter rows, and Florence-2's cache cannot be merged.
 BATCHED = frozenset(
     {
         "aya_vision",
@@ -23,6 +23,7 @@ BATCHED = frozenset(
         "llava_next",
         "llava_onevision",
         "mistral3",
+        "molmo",
         "pixtral",
         "qwen2_5_vl",
         "qwen2_vl",
