@@ -98,7 +98,7 @@ def test_a_processor_that_computes_in_mlx_does_so_on_the_devices_thread(
         with Device(directory, 4) as device:
             assert all(captions(device, saved_pictures(tmp_path)))
     finally:
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     assert seen == threads
 
 
