@@ -833,12 +833,11 @@ FAMILIES = [
 # Why there is none: as a person reads it in docs/models.md.
 NOT_TRIED = {
     "`phi3_v`": "its vision tower has a fixed size of 300 million parameters",
-    "`deepseekocr`": "its SAM tower has a fixed size too, and sees 1024 by 1024 pixels",
-    "`gemma3n`, `phi4mm`, `fastvlm`": "their towers have fixed sizes too",
+    "`deepseekocr`": "no caption within 200 s: its pictures are 1024 by 1024 pixels",
+    "`fastvlm`": "its vision tower has a fixed size too",
     "`hunyuan_vl`": "its processor knows its tokens by their numbers in the real vocabulary",
     "`minicpmv4_6`": "the captions of a tiny random one do not depend on the picture, so equal "
     "ones would show nothing",
-    "`moondream3`": "its tokenizer comes from the Hub, and there was no network",
-    "`deepseek_vl_v2`, `granite_vision`, `jina_vlm`, `llama4`, `mllama`, "
-    "`molmo2` and the others that mlx-vlm has": "nobody has made a tiny one yet",
+    "`deepseek_vl_v2`, `gemma3n`, `granite_vision`, `jina_vlm`, `moondream3`, `phi4mm`, "
+    "`llama4`, `mllama`, `molmo2` and the others that mlx-vlm has": "nobody has made a tiny one yet",
 }
