@@ -838,6 +838,7 @@ NOT_TRIED = {
     "`hunyuan_vl`": "its processor knows its tokens by their numbers in the real vocabulary",
     "`minicpmv4_6`": "the captions of a tiny random one do not depend on the picture, so equal "
     "ones would show nothing",
-    "`deepseek_vl_v2`, `gemma3n`, `granite_vision`, `jina_vlm`, `moondream3`, `phi4mm`, "
-    "`llama4`, `mllama`, `molmo2` and the others that mlx-vlm has": "nobody has made a tiny one yet",
+    "`deepseek_vl_v2`, `gemma3n`, `granite_vision`, `jina_vlm`, "
+    "`moondream3`, `phi4mm`, `llama4`, `mllama`, "
+    "`molmo2` and the others that mlx-vlm has": "nobody has made a tiny one yet",
 }
