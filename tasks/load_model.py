@@ -8,6 +8,7 @@ from captioner.checkpoint.memory import check_fits
 from captioner.checkpoint.prompts import remark_on_length
 from captioner.checkpoint.trial import try_out
 from captioner.device.device import Device
+from captioner.device.families import BATCHED
 from captioner.device.model import usable_memory_bytes
 from captioner.macos import wires_no_memory
 from captioner.records import Checkpoint
@@ -47,4 +48,10 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
     logger.info("Model loaded in %.1f s", device.load_seconds)
     if device.batch_size > 1:
         logger.info("Captioning %d pictures at a time", device.batch_size)
+    elif run.settings.batch_size != 1 and device.model_type not in BATCHED:
+        logger.warning(
+            "Captioning one picture at a time, whatever --batch-size says: with a model of type "
+            "%s a batch is not known to give the same captions (docs/models.md)",
+            printable(device.model_type),
+        )
     return device

@@ -68,7 +68,8 @@ class Device:
     ) -> None:
         """Load the checkpoint in `directory`, to caption `batch_size` pictures at a time.
 
-        With "auto" as many as there is memory left for, at `max_tokens` tokens each. Pictures are
+        With "auto" as many as there is memory left for, at `max_tokens` tokens each; one at a time
+        unless the family of the model is known to caption the same in batches. Pictures are
         encoded ahead on a thread of their own where that is safe, and never without `encode_ahead`.
 
         Raises:
@@ -100,6 +101,7 @@ class Device:
         self._model = loaded.result()
         self.load_seconds = time.perf_counter() - started
         self.batch_size = self._batch_size
+        self.model_type = self._model.model_type
         self._preparing = threading.Thread(target=self._prepare, name="prepare", daemon=True)
         self._preparing.start()
 
@@ -171,9 +173,7 @@ class Device:
     ) -> None:
         try:
             model = MlxModel(directory)
-            if batch_size == "auto":
-                batch_size = model.fitting_batch_size(max_tokens)
-            self._batch_size = batch_size
+            self._batch_size = model.batch_size(batch_size, max_tokens)
         except CheckpointError as error:
             loaded.set_exception(error)
             return
