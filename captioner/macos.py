@@ -3,6 +3,7 @@
 docs/mac.md names the sources. Knows nothing of pictures, models or runs.
 """
 
+import ctypes
 import errno
 import fcntl
 import logging
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SF_DATALESS = 0x40000000  # sys/stat.h; Python's `stat` has it from 3.13 on
+MATERIALIZE_DATALESS_FILES, OF_THE_PROCESS, OFF = 3, 0, 1  # IOPOL_…, sys/resource.h
 WIRES_MEMORY = 15  # the macOS from which on Metal can keep memory wired for a process
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,15 @@ def is_evicted(path: Path) -> bool:
         return on_macos() and bool(getattr(path.stat(), "st_flags", 0) & SF_DATALESS)
     except OSError:
         return False
+
+
+def may_fetch() -> bool:
+    """Whether this process may fetch what was evicted; launchd lets only those that ask for it.
+
+    Source: getiopolicy_np(3), and <sys/resource.h> for the numbers.
+    """
+    policy = getattr(ctypes.CDLL(None), "getiopolicy_np", None)
+    return policy is None or policy(MATERIALIZE_DATALESS_FILES, OF_THE_PROCESS) != OFF
 
 
 def why_refused(error: OSError) -> str:

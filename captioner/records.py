@@ -109,9 +109,11 @@ class Recipe:
         pairs = zip(RECIPE.values(), before.values, self.values, strict=True)
         if changed := [name for name, old, new in pairs if old != new]:
             return f"{', '.join(changed)} changed"
-        if before.repo_id != self.repo_id or self.revision not in (None, before.revision):
-            return "model changed"
-        return None
+        return None if before.is_of_the_model_of(self) else "model changed"
+
+    def is_of_the_model_of(self, now: "Recipe") -> bool:
+        """Whether the checkpoint is that of `now`, or may be, as far as that one is known."""
+        return self.repo_id == now.repo_id and now.revision in (None, self.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +130,22 @@ class Generation:
     prefill_seconds: float
     decode_seconds: float
     flags: tuple[str, ...] = ()  # of "truncated", "repetitive" and "empty"
+    batch_size: int = 1  # how many captions the device made at a time, this one among them
     attempts: int = 1  # how often it was generated, with another sampling after a loop
 
     @property
     def seconds(self) -> float:
         """How long the device took for it."""
         return self.prefill_seconds + self.decode_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a caption of an earlier run cost."""
+
+    image_tokens: int
+    seconds: float  # on the device, which captioned others meanwhile in a batch
+    batch_size: int
 
 
 class Caption:
@@ -213,10 +225,14 @@ class Scan:
     """What the scan found."""
 
     def __init__(
-        self, pictures: Iterable[Picture], directory: tuple[int, int] | None = None
+        self,
+        pictures: Iterable[Picture],
+        directory: tuple[int, int] | None = None,
+        ignored: str = "",
     ) -> None:
         self.pictures = tuple(pictures)  # in natural order
         self.directory = directory  # the device and the inode of what was scanned
+        self.ignored: Final = ignored  # what else is in the folder, in words
 
 
 class Plan:
@@ -231,6 +247,7 @@ class Plan:
         up_to_date: Iterable[str] = (),
         edited: Iterable[str] = (),
         left: Iterable[str] = (),
+        later: Iterable[str] = (),
         skipped: Iterable[Skipped] = (),
         unreadable: Iterable[Unreadable] = (),
         gone: Iterable[Gone] = (),
@@ -241,6 +258,7 @@ class Plan:
         self.up_to_date = tuple(up_to_date)  # keys; captioned already, also those that are edited
         self.edited = tuple(edited)  # keys of those whose caption a person wrote or changed
         self.left = tuple(left)  # keys of what --retry-flagged does not ask for
+        self.later = tuple(later)  # keys of what is beyond --limit, and left for the next run
         self.skipped = tuple(skipped)  # in an earlier run; the file is the same
         self.unreadable = tuple(unreadable)  # left as they are
         self.gone = tuple(gone)

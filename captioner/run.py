@@ -135,6 +135,8 @@ class Run:
             parts.append(f"{len(plan.up_to_date)} up to date{note}")
         if plan.left:
             parts.append(f"{len(plan.left)} left as they are")
+        if plan.later:
+            parts.append(f"{len(plan.later)} left for the next run")
         if skipped := len(self.all_skipped):
             parts.append(f"{skipped} skipped")
         if plan.unreadable:

@@ -5,84 +5,37 @@ The groups are the parts of the form in Prefect's UI; `Settings` is all of them,
 is marked with whether a caption depends on it; `RECIPE` is made of those marks.
 """
 
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
+
+from captioner.fields import Colour, InRecipe, NotInRecipe, Place, split_at_commas
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
 MAX_TOKENS = 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
+MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
-
-
-@dataclass(frozen=True, slots=True)
-class InRecipe:
-    """Marks a setting that a caption depends on: it is made again when the setting changes."""
-
-    name: str  # in the reason for that, such as `pixel cap changed`
-
-
-@dataclass(frozen=True, slots=True)
-class NotInRecipe:
-    """Marks a setting that leaves captions as they are."""
-
-    why: str
-
-
-def _colour(value: str) -> str:
-    from PIL import ImageColor  # here, so that a wrong flag and --help answer at once
-
-    samples: tuple[int, ...] = ()
-    with suppress(ValueError):
-        samples = ImageColor.getrgb(value)
-    # Pillow takes rgb(300,0,0) too, and a fourth sample for what is see-through
-    if len(samples) != 3 or not all(0 <= sample <= 255 for sample in samples):
-        raise PydanticCustomError("colour", "Input should be a colour such as white or #1e90ff")
-    return value
-
-
-def _split(value: Any) -> Any:
-    """A list that is given as one text: `txt,csv`."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @field_validator("input_dir", "output_dir", "model", mode="before", check_fields=False)
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        if value == "":  # Path("") is the current directory, which nobody meant
-            raise ValueError("must not be empty")
-        if isinstance(value, str | Path) and "\0" in str(value):
-            raise ValueError("must not hold a zero byte")
-        return value
-
 
 class FolderSettings(_Group):
     """Where the pictures are, and where the captions go."""
 
-    input_dir: Annotated[Path, NotInRecipe("the file's own bytes count, wherever it is")] = Field(
+    input_dir: Annotated[Place, NotInRecipe("the file's own bytes count, wherever it is")] = Field(
         default=Path("input"),
         title="Input directory",
         description="The directory whose PNG, JPG and JPEG files are captioned.",
         json_schema_extra=NOT_EMPTY,
     )
-    output_dir: Annotated[Path, NotInRecipe("captions may be moved")] = Field(
+    output_dir: Annotated[Place, NotInRecipe("captions may be moved")] = Field(
         default=Path("output"),
         title="Output directory",
         description="Where the caption files, captions.json and summary.json are written.",
@@ -91,7 +44,7 @@ class FolderSettings(_Group):
 
 
 class AgainSettings(_Group):
-    """What is captioned once more, besides what is new or has changed."""
+    """What is captioned once more, besides what is new or has changed, and how many at most."""
 
     overwrite: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
@@ -105,6 +58,13 @@ class AgainSettings(_Group):
         description="Caption again what was flagged as truncated, repetitive or empty, "
         "and nothing else.",
     )
+    limit: Annotated[int | None, NotInRecipe("says what is done, not how")] = Field(
+        default=None,
+        ge=1,
+        title="Pictures at most",
+        description="Only the first pictures that are to be captioned, this many; "
+        "the others are left for the next run.",
+    )
 
 
 class PromptSettings(_Group):
@@ -113,11 +73,13 @@ class PromptSettings(_Group):
     user_prompt: Annotated[str, InRecipe("user prompt")] = Field(
         default=DEFAULT_USER_PROMPT,
         min_length=1,
+        max_length=MAX_PROMPT_LENGTH,
         title="User prompt",
         description="The text shown to the model alongside each image.",
     )
     system_prompt: Annotated[str | None, InRecipe("system prompt")] = Field(
         default=None,
+        max_length=MAX_PROMPT_LENGTH,
         title="System prompt",
         description="The system role of the assistant. Left out when it is not given.",
     )
@@ -153,7 +115,7 @@ class DecodingSettings(_Group):
 class ModelSettings(_Group):
     """Which model captions."""
 
-    model: Annotated[Path | None, NotInRecipe("the revision of the checkpoint counts")] = Field(
+    model: Annotated[Place | None, NotInRecipe("the revision of the checkpoint counts")] = Field(
         default=None,
         title="Model directory",
         description="A directory with the MLX weights, in place of the Hugging Face cache.",
@@ -177,7 +139,7 @@ class PictureSettings(_Group):
         description="Larger pictures are scaled down to this many pixels first; "
         "0 leaves it to the model.",
     )
-    background: Annotated[str, AfterValidator(_colour), InRecipe("background")] = Field(
+    background: Annotated[Colour, InRecipe("background")] = Field(
         default="white",
         validate_default=False,  # Pillow need not be imported for it
         title="Background",
@@ -215,7 +177,7 @@ class ResultSettings(_Group):
     export: Annotated[
         tuple[Literal["txt", "jsonl", "csv", "parquet", "xmp", "html"], ...],
         NoDecode,  # a variable holds `txt,csv` like the flag
-        BeforeValidator(_split),
+        BeforeValidator(split_at_commas),
         NotInRecipe("made from the captions"),
     ] = Field(
         default=(),
@@ -259,17 +221,31 @@ class Settings(
 
     @classmethod
     def of(cls, *groups: BaseModel) -> Self:
-        """The settings that the groups hold together."""
-        return cls.model_validate({name: value for group in groups for name, value in group})
+        """The settings that the groups hold together; what no group was given is not given here."""
+        given = (
+            (name, getattr(group, name)) for group in groups for name in group.model_fields_set
+        )
+        return cls.model_validate(dict(given))
 
     def grouped(self) -> dict[str, BaseModel]:
         """The groups by the names that they have as parameters of the flow."""
+        given = self.model_fields_set
         return {
             name: group.model_validate(
-                {field: getattr(self, field) for field in group.model_fields}
+                {field: getattr(self, field) for field in group.model_fields if field in given}
             )
             for name, group in GROUPS.items()
         }
+
+    def from_a_form(self) -> "Settings":
+        """The same, but that nobody gave the default repository: a form hands in every default."""
+        given = self.model_fields_set - {"repo_id" if self.repo_id == DEFAULT_REPO_ID else ""}
+        return Settings.model_construct(**{name: getattr(self, name) for name in given})
+
+    @property
+    def may_download_into_model(self) -> bool:
+        """Whether a missing `model` directory is to be made: a repository was given for it."""
+        return "repo_id" in self.model_fields_set
 
 
 GROUPS: dict[str, type[BaseModel]] = {

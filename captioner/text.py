@@ -32,6 +32,11 @@ def listed(names: Iterable[str], limit: int = 5) -> str:
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """For example `1 picture` and `1,204 pictures`; `many` where an s does not make the plural."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def gigabytes(size: float) -> str:
     """Bytes as text, such as `33.5 GB` (10^9 bytes), or in MB below one GB."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

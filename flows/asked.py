@@ -6,9 +6,11 @@ lose the deployment's system prompt. Knows nothing of what the settings mean.
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import UUID
 
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from pydantic import BaseModel
 
@@ -25,15 +27,24 @@ def asked(*groups: BaseModel) -> Settings:
 
     The forms give every group, and leave out nothing but what somebody has emptied.
     """
-    partly = [group for group in groups if 0 < len(group.model_fields_set) < len(list(group))]
     context = FlowRunContext.get()
     flow_run = context.flow_run if context else None
-    if not partly or not flow_run or not flow_run.deployment_id:
+    if not flow_run or not flow_run.deployment_id:
         return Settings.of(*groups)
+    return Settings.of(*_whole(groups, flow_run, flow_run.deployment_id)).from_a_form()
+
+
+def _whole(
+    groups: tuple[BaseModel, ...], flow_run: FlowRun, deployment_id: UUID
+) -> Iterable[BaseModel]:
+    """The groups of a deployment's run, with what they leave open."""
+    partly = [group for group in groups if 0 < len(group.model_fields_set) < len(list(group))]
+    if not partly:
+        return groups
     from_a_form = all(group.model_fields_set for group in groups)
     what = "What the deployment has for the settings that were left out"
     with failing_softly(what), get_client(sync_client=True) as client:
-        defaults = client.read_deployment(flow_run.deployment_id).parameters
+        defaults = client.read_deployment(deployment_id).parameters
         completed, taken = _completed(partly, defaults)
         if taken and from_a_form:
             get_run_logger().info("Emptied, which the deployment has: %s", listed(taken, 20))
@@ -42,8 +53,8 @@ def asked(*groups: BaseModel) -> Settings:
             shown = {NAMES[type(group)]: group.model_dump(mode="json") for group in completed}
             client.update_flow_run(flow_run.id, parameters=flow_run.parameters | shown)
             whole = {type(group): group for group in (*groups, *completed)}
-            return Settings.of(*whole.values())
-    return Settings.of(*groups)
+            return whole.values()
+    return groups
 
 
 def _completed(

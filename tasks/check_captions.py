@@ -6,11 +6,11 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.checkpoint.find import known_revision
-from captioner.macos import is_evicted
 from captioner.output.folder import OutputFolder
+from captioner.pictures.evicted import evicted
 from captioner.records import Plan, Recipe, Scan
 from captioner.run import Run
-from captioner.text import listed, printable
+from captioner.text import counted, listed, printable
 
 UNREADABLE_LINES = 5
 
@@ -21,6 +21,7 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
 
     Raises:
         OutputError: the directory can be neither read nor written.
+        InputError: the pictures are in iCloud, and this process may not fetch them.
     """
     recipe = Recipe.of(run.settings, known_revision(run.settings))
     plan = output.plan(scan, run.settings, recipe)
@@ -32,7 +33,8 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
 def _log(plan: Plan, overwrite: bool) -> None:
     logger = get_run_logger()
     if plan.up_to_date:
-        logger.info("%d caption(s) are up to date", len(plan.up_to_date))
+        n = len(plan.up_to_date)
+        logger.info("%s up to date", counted(n, "caption is", "captions are"))
     if plan.edited:
         edited = listed(map(printable, plan.edited))
         if overwrite:
@@ -47,6 +49,8 @@ def _log(plan: Plan, overwrite: bool) -> None:
         logger.info("%d to caption again (%s): %s", len(labels), reason, listed(labels))
     if plan.left:
         logger.info("%d left as they are: only flagged captions are retried", len(plan.left))
+    if plan.later:
+        logger.info("%d left for the next run: --limit is %d", len(plan.later), len(plan.todo))
     if plan.skipped:
         labels = [skipped.picture.label for skipped in plan.skipped]
         logger.info("%d unreadable as before: %s", len(labels), listed(labels))
@@ -65,14 +69,12 @@ def _log(plan: Plan, overwrite: bool) -> None:
 
 
 def _log_evicted(plan: Plan) -> None:
-    """Said before the model is loaded: a night may pass with nothing but waiting for them."""
-    evicted = [job.picture.label for job in plan.todo if is_evicted(job.picture.path)]
-    if evicted:
+    if labels := evicted(plan.todo):
         get_run_logger().warning(
             "%d of the %d to caption are in iCloud and not on this Mac: each is fetched when it is "
-            "read, or fails where that is not allowed. Choose Download Now in Finder, or see "
-            "docs/mac.md (%s)",
-            len(evicted),
+            "read, which takes time and the network. Download Now in Finder fetches them at once "
+            "(%s)",
+            len(labels),
             len(plan.todo),
-            listed(evicted),
+            listed(labels),
         )

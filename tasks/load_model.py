@@ -5,7 +5,10 @@ from prefect.cache_policies import NO_CACHE
 
 from captioner.checkpoint.inspect import is_embedded
 from captioner.checkpoint.memory import check_fits
+from captioner.checkpoint.prompts import remark_on_length
+from captioner.checkpoint.trial import try_out
 from captioner.device.device import Device
+from captioner.device.families import BATCHED
 from captioner.device.model import usable_memory_bytes
 from captioner.macos import wires_no_memory
 from captioner.records import Checkpoint
@@ -18,8 +21,11 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
     """A device that has loaded the checkpoint; it works until it is stopped.
 
     Raises:
-        CheckpointError: it does not fit into memory, or MLX cannot load it.
+        CheckpointError: it does not fit into memory, its chat template or tokenizer never ends, or
+            MLX cannot load it.
+        InputError: the prompts are longer than the model takes.
     """
+    settings = run.settings
     name = checkpoint.repo_id or printable(str(checkpoint.directory))
     check_fits(checkpoint.weight_bytes, name, usable_memory_bytes())
     logger = get_run_logger()
@@ -35,9 +41,18 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
             "one that fills most of the memory may be slow.",
             old,
         )
-    device = Device(checkpoint.directory, run.settings.batch_size, run.settings.max_tokens)
+    tokens = try_out(checkpoint.directory, settings.user_prompt, settings.system_prompt)
+    if tokens and (remark := remark_on_length(tokens, checkpoint.directory, settings)):
+        logger.warning("%s", remark)
+    device = Device(checkpoint.directory, settings.batch_size, settings.max_tokens)
     run.load(checkpoint, device.batch_size, device.load_seconds)
     logger.info("Model loaded in %.1f s", device.load_seconds)
     if device.batch_size > 1:
         logger.info("Captioning %d pictures at a time", device.batch_size)
+    elif run.settings.batch_size != 1 and device.model_type not in BATCHED:
+        logger.warning(
+            "Captioning one picture at a time, whatever --batch-size says: with a model of type "
+            "%s a batch is not known to give the same captions (docs/models.md)",
+            printable(device.model_type),
+        )
     return device

@@ -20,6 +20,8 @@ def scan_images(run: Run) -> Scan:
     logger = get_run_logger()
     where = printable(str(run.settings.input_dir))
     logger.info("Found %d image(s) in %s", len(found.pictures), where)
+    if found.ignored:
+        logger.info("Ignored: %s", found.ignored)
     if not found.pictures:
         logger.warning("There is no PNG, JPG or JPEG file to caption in %s.", where)
     return found

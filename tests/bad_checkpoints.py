@@ -4,8 +4,10 @@ They load and caption like the embedded one, so that what they attempt happens i
 """
 
 import json
+import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tokenizers.pre_tokenizers import ByteLevel
@@ -61,3 +63,68 @@ def _in_bytes(text: str) -> str:
     """How a byte-level vocabulary writes it."""
     byte_level = ByteLevel(add_prefix_space=False, use_regex=False)
     return "".join(piece for piece, _ in byte_level.pre_tokenize_str(text))
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _huge(path: Path) -> None:
+    with path.open("wb") as file:  # sparse
+        file.truncate(20 << 30)
+
+
+IN_THE_PLACE_OF_A_FILE: dict[str, Callable[[Path], None]] = {
+    "FIFO": _fifo,
+    "directory": Path.mkdir,
+    "/dev/zero": _endless,
+    "20 GB": _huge,
+}
+
+
+def replaced(source: Path, target: Path, name: str, kind: str) -> Path:
+    """Copy the checkpoint in `source` to `target`, with one of those in the place of a file."""
+    shutil.copytree(source, target)
+    (target / name).unlink(missing_ok=True)
+    IN_THE_PLACE_OF_A_FILE[kind](target / name)
+    return target
+
+
+def numbered(source: Path, target: Path, file: str, name: str, value: object) -> Path:
+    """Copy the checkpoint in `source` to `target` with another number at a dotted name of a
+    JSON file."""
+    shutil.copytree(source, target)
+    config = json.loads((target / file).read_text())
+    *parts, last = name.split(".")
+    inner = config
+    for part in parts:
+        inner = inner.setdefault(part, {})
+    inner[last] = value
+    (target / file).write_text(json.dumps(config))
+    return target
+
+
+def templated(source: Path, target: Path, template: str) -> Path:
+    """Copy the checkpoint in `source` to `target` with another chat template."""
+    shutil.copytree(source, target)
+    (target / "chat_template.jinja").write_text(template)
+    return target
+
+
+def backtracking(source: Path, target: Path) -> Path:
+    """Copy the checkpoint in `source` to `target` with a tokenizer that tries all there is."""
+    shutil.copytree(source, target)
+    tokenizer = json.loads((target / "tokenizer.json").read_text("utf-8"))
+    pattern = {"Regex": r"(a+)+$(?<!a)"}
+    tokenizer["pre_tokenizer"] = {
+        "type": "Split",
+        "pattern": pattern,
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
+    return target

@@ -1,4 +1,4 @@
-"""A command in a pseudo-terminal, and what a person sees there: as much as our lines need."""
+"""A command in a pseudo-terminal, and what a person sees there: as much as our lines ask for."""
 
 import fcntl
 import os

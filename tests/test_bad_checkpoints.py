@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from captioner.checkpoint.find import find_checkpoint
 from captioner.device.device import Device
 from captioner.device.rows import Request
-from captioner.errors import CaptionError, CheckpointError
+from captioner.errors import CheckpointError
 from captioner.pictures.reading import Reader
 from captioner.records import Checkpoint, Generation, Picture
 from captioner.settings import Settings
@@ -87,7 +87,7 @@ def test_a_chat_template_is_kept_in_its_sandbox(reach: str, tmp_path: Path, spru
         config = json.loads((directory / name).read_text())
         (directory / name).write_text(json.dumps(config | {"chat_template": template}))
     (directory / "chat_template.jinja").write_text(template)
-    with pytest.raises(CaptionError, match="the model's processor refuses it: access to"):
+    with pytest.raises(CheckpointError, match="the model's processor refuses it: access to"):
         captioned(directory, tmp_path)
     assert not sprung.exists()
 

@@ -23,7 +23,7 @@ from captioner.checkpoint.inspect import (
 from captioner.checkpoint.memory import SMALLER, check_fits, memory_bytes
 from captioner.errors import CheckpointError
 from captioner.records import Checkpoint
-from captioner.settings import Settings
+from captioner.settings import DEFAULT_REPO_ID, GROUPS, Settings
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -275,15 +275,31 @@ def test_model_must_be_a_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [False, True])
-def test_a_directory_that_is_empty_or_not_there_is_downloaded_into(
-    tmp_path: Path, make: bool
+@pytest.mark.parametrize("repo_id", ["owner/model", DEFAULT_REPO_ID, None])
+def test_a_directory_that_is_not_there_is_made_when_a_repository_is_given_for_it(
+    tmp_path: Path, make: bool, repo_id: str | None
 ) -> None:
     if make:
-        (tmp_path / "model").mkdir()
-    missing = find_checkpoint(Settings(model=tmp_path / "model"))
+        (tmp_path / "model").mkdir()  # an empty one is to be downloaded into
+    settings = Settings(model=tmp_path / "model", **({"repo_id": repo_id} if repo_id else {}))
+    if not make and not repo_id:  # a typo must not begin a download of 33 GB
+        with pytest.raises(CheckpointError, match="does not exist: check the path") as caught:
+            find_checkpoint(settings)
+        assert str(tmp_path / "model") in str(caught.value) and "--repo-id" in str(caught.value)
+        return
+    missing = find_checkpoint(Settings.of(*settings.grouped().values()))
     assert isinstance(missing, MissingCheckpoint)
     assert missing.target == tmp_path / "model"
     assert missing.damaged == ()
+
+
+def test_the_form_hands_in_the_default_repository_which_nobody_gave(tmp_path: Path) -> None:
+    asked = {"model": str(tmp_path / "typo"), "repo_id": DEFAULT_REPO_ID}
+    with pytest.raises(CheckpointError, match="does not exist: check the path"):
+        find_checkpoint(Settings.of(GROUPS["model"].model_validate(asked)).from_a_form())
+    asked["repo_id"] = "owner/model"
+    settings = Settings.of(GROUPS["model"].model_validate(asked)).from_a_form()
+    assert isinstance(find_checkpoint(settings), MissingCheckpoint)
 
 
 def test_somebody_elses_directory_is_left_alone(whole: Path) -> None:
@@ -310,7 +326,7 @@ def test_a_directory_begun_by_a_download_is_gone_on_with(whole: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_neither_whole_nor_damaged(whole: Path) -> None:
     (whole / "config.json").unlink()
-    (whole / "config.json").mkdir()
+    (whole / "config.json").symlink_to("config.json")
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read .*: check its perm"):
         find_checkpoint(Settings(model=whole))
 

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -26,24 +26,32 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
+from prefect.events import emit_event
+from prefect.events.schemas.automations import AutomationCore, EventTrigger
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Completed, Running
 
 from captioner.settings import DEFAULTS, GROUPS, Settings
+from flows.caption_flow import caption_flow
 from flows.hosting.notify import notify
+from flows.hosting.recorded import send_what_is_queued
 from flows.hosting.server import free_port
 from flows.hosting.ui import descendants
+from flows.run_names import filled_in_by_a_form
+from flows.run_page import TAGS
 from tests.browser import Browser
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
-SOURCES = ("captioner", "flows", "tasks", "prefect.yaml")
+MODEL = "models/flowcharts-3m-8bit"
+SOURCES = ("automations", "captioner", "flows", "tasks", MODEL, "prefect.yaml")
 ZONE = "Europe/Paris"  # of the machine
 PATIENCE = 200.0  # seconds, for whatever takes a second or ten
 
@@ -209,21 +217,27 @@ def captions(out: Path) -> dict[str, str]:
 # --- what is deployed ---
 
 
-def test_both_deployments_are_as_prefect_yaml_says_and_start_nothing(
+def test_the_deployments_are_as_prefect_yaml_says_and_start_nothing(
     ui: Ui, client: SyncPrefectClient
 ) -> None:
     pool = client.read_work_pool("mlx")
     assert pool.type == "process"
-    for name in ("on-demand", "nightly"):
+    usual = {"folders": {"input_dir": "input", "output_dir": "output"}}
+    small = {
+        "folders": {"input_dir": "input", "output_dir": "output/demonstration"},
+        "model": {"model": MODEL},
+    }
+    for name, parameters in {"on-demand": usual, "demonstration": small, "nightly": usual}.items():
         made = deployment(client, name)
-        assert made.description and "mlx" in made.tags
-        assert made.parameters == {"folders": {"input_dir": "input", "output_dir": "output"}}
+        assert made.description and set(TAGS) <= set(made.tags)
+        assert made.parameters == parameters
         assert made.work_pool_name == "mlx"
         assert made.global_concurrency_limit and made.global_concurrency_limit.limit == 1
         assert made.concurrency_options
         assert made.concurrency_options.collision_strategy.value == "ENQUEUE"
         assert made.enforce_parameter_schema
     assert deployment(client, "on-demand").schedules == []
+    assert deployment(client, "demonstration").schedules == []
     (schedule,) = deployment(client, "nightly").schedules
     assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone=ZONE)
     assert not schedule.active
@@ -263,7 +277,7 @@ def test_prefect_deploy_asks_nothing_at_a_terminal(ui: Ui, client: SyncPrefectCl
                     pytest.fail(shown.decode())
     os.close(terminal)
     assert process.returncode == 0, shown.decode()
-    assert shown.count(b"successfully created") == 2
+    assert shown.count(b"successfully created") == 3
     steps = deployment(client, "nightly").pull_steps
     step = "prefect.deployments.steps.set_working_directory"
     assert steps == [{step: {"directory": str(ui.project)}}]
@@ -272,22 +286,28 @@ def test_prefect_deploy_asks_nothing_at_a_terminal(ui: Ui, client: SyncPrefectCl
 # --- runs ---
 
 
-def test_a_run_on_demand_takes_place_in_the_folder_of_the_deployment(
+def test_a_newcomer_s_run_from_the_form_takes_place_in_the_folder_of_the_deployment(
     ui: Ui, client: SyncPrefectClient
 ) -> None:
     ui.pictures("input", 2)
-    parameters = {"model": {"model": str(CHECKPOINT)}, "decoding": {"max_tokens": 24}}
-    run = client.create_flow_run_from_deployment(
-        deployment(client, "on-demand").id, parameters=parameters
-    )
+    made = deployment(client, "demonstration")
+    with Browser(ui.url) as browser:
+        for version in ("v1", "v2"):  # each has filled in a name
+            page = browser.open(f"/deployments/deployment/{made.id}/run", version)
+            page.get_by_text("Hugging Face repository").first.wait_for()
+            name = page.locator("input").first
+            wait_for(name.input_value)
+            assert filled_in_by_a_form(name.input_value()), name.input_value()
+        page.get_by_role("button", name="Submit").click()
+        page.wait_for_url("**?tab=Runs")
+    (run,) = client.read_flow_runs()
     state = ended(client, run.id)
     assert state.is_completed(), log_of(client, run.id)
-    assert captions(ui.project / "output").keys() == {"p1.json", "p2.json"}
+    assert captions(ui.project / "output" / "demonstration").keys() == {"p1.json", "p2.json"}
     known = client.read_flow_run(run.id)
-    assert known.parameters == parameters | {
-        "folders": {"input_dir": "input", "output_dir": "output"}
-    }
-    assert {"mlx", "captions"} <= set(known.tags)
+    assert known.name == "input: 2 pictures"
+    tags = {*TAGS, "model: flowcharts-3m-8bit", "output: demonstration"}
+    assert set(known.tags) == tags
     # the server records in batches: a second may pass before it knows of the last ends
     wait_for(
         lambda: all(
@@ -402,10 +422,11 @@ def test_a_bad_parameter_that_is_let_through_fails_at_once_with_a_sentence(
 
 
 class Listener(BaseHTTPRequestHandler):
-    """Notes the bodies of what is posted to it."""
+    """Notes the texts that are posted to it."""
 
     def do_POST(self) -> None:
-        self.server.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))  # type: ignore[attr-defined]
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.texts.append(json.loads(body)["text"])  # type: ignore[attr-defined]
         self.send_response(204)
         self.end_headers()
 
@@ -413,36 +434,111 @@ class Listener(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_run_that_fails_is_told_to_a_webhook(ui: Ui, client: SyncPrefectClient) -> None:
+@contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """The address of a webhook, and the texts that were sent there."""
     server = HTTPServer(("127.0.0.1", 0), Listener)
-    bodies: list[bytes] = []
-    server.bodies = bodies  # type: ignore[attr-defined]
+    texts: list[str] = []
+    server.texts = texts  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        notify("http://127.0.0.1:1/nobody")
-        told = ui.command("flows.notify", f"http://127.0.0.1:{server.server_port}/hook")
-        assert told.returncode == 0, told.stderr
-        assert len(client.read_automations()) == 1  # changed, not made twice
-
-        # a place for a video, and no video: the model cannot take this prompt
-        run = start(
-            client,
-            "on-demand",
-            ui.pictures("one", 1),
-            ui.project / "none",
-            prompts={"user_prompt": "<|video_pad|>"},
-        )
-        state = ended(client, run.id)
-        assert state.is_failed()
-        assert not any("Traceback" in line for line in log_of(client, run.id))
-        wait_for(lambda: bodies)
+        yield f"http://127.0.0.1:{server.server_port}/hook", texts
     finally:
         server.shutdown()
         server.server_close()
-    text = json.loads(bodies[0])["text"]
-    assert text.startswith(f"caption-images, {client.read_flow_run(run.id).name}: Failed. ")
-    assert "0 captioned, 1 failed" in text
-    assert text.endswith(f"/runs/flow-run/{run.id}")
+
+
+def test_what_is_to_be_looked_at_is_told_to_a_webhook(ui: Ui, client: SyncPrefectClient) -> None:
+    patient = deployment(client, "on-demand")
+    client.update_deployment(
+        patient.id,
+        DeploymentUpdate(parameters=patient.parameters | {"prompts": {"system_prompt": "Briefly"}}),
+    )
+    with listening() as (hook, texts):
+        notify("http://127.0.0.1:1/nobody")
+        told = ui.command("flows.notify", hook)
+        assert told.returncode == 0, told.stderr
+        assert len(client.read_automations()) == 2  # changed, not made twice
+        flagged = client.create_flow_run(caption_flow, name="some are cut")
+        done: State[Any] = Completed(name="Flagged", message="9 captioned (2 flagged)")
+        client.set_flow_run_state(flagged.id, done, force=True)
+
+        # a place for a video, and no video: the model cannot take this prompt
+        one = ui.pictures("one", 1)
+        prompts = {"user_prompt": "<|video_pad|>"}
+        failed = start(client, "on-demand", one, ui.project / "none", prompts=prompts)
+        lost = start(client, "on-demand", ui.project / "lost", ui.project / "none")
+        zombie = running_without_a_process(client)
+        assert ended(client, failed.id).is_failed() and ended(client, lost.id).is_failed()
+        wait_for(lambda: len(texts) == 4, lambda: texts)
+    said = {text.rpartition("/")[2]: text for text in texts}
+    page = f"{ui.url}/runs/flow-run/"
+    assert said[str(failed.id)] == (
+        f"caption-images, one: 1 picture: Failed. 0 captioned, 1 failed {page}{failed.id}"
+    )
+    assert said[str(lost.id)] == (
+        f"caption-images, lost: Failed. Input directory {ui.project}/lost does not exist; "
+        f"create it or name another with “Input directory”. {page}{lost.id}"
+    )
+    assert said[str(flagged.id)] == (
+        f"caption-images, some are cut: Flagged. 9 captioned (2 flagged) {page}{flagged.id}"
+    )
+    assert said[str(zombie)].startswith("caption-images, asleep: Crashed. No sign of life for ")
+    log = log_of(client, failed.id)
+    assert not any("Traceback" in line for line in log)
+    # what was given in part has the rest from the deployment, and says so
+    assert "Left out, so as the deployment has it: System prompt" in log
+    known = client.read_flow_run(failed.id).parameters
+    assert known["prompts"] == prompts | {"system_prompt": "Briefly"}
+    assert (
+        json.loads((ui.project / "none" / "summary.json").read_bytes())["settings"]["system_prompt"]
+        == "Briefly"
+    )
+
+
+def running_without_a_process(client: SyncPrefectClient) -> UUID:
+    """A run that has given one sign of life, and gives no other; it crashes in ten seconds, not in
+    ten minutes, and its signs are those of a real one."""
+    (automation,) = client.read_automations_by_name("caption-images: a run without a sign of life")
+    assert isinstance(automation.trigger, EventTrigger)
+    soon = automation.trigger.model_copy(update={"within": timedelta(seconds=10)})
+    core = AutomationCore.model_validate(
+        automation.model_dump(include=set(AutomationCore.model_fields))
+    )
+    client.update_automation(automation.id, core.model_copy(update={"trigger": soon}))
+    real = wait_for(lambda: signs_of_life(client))[0]
+    run = client.create_flow_run(caption_flow, name="asleep")
+    client.set_flow_run_state(run.id, Running(), force=True)
+    emit_event(
+        real["event"],
+        resource=real["resource"] | {"prefect.resource.id": f"prefect.flow-run.{run.id}"},
+        related=[r for r in real["related"] if r["prefect.resource.role"] == "flow"],
+    )
+    send_what_is_queued()
+    return run.id
+
+
+def signs_of_life(client: SyncPrefectClient) -> list[dict[str, Any]]:
+    """The events of runs that say that they are there."""
+    chosen = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}}
+    found: list[dict[str, Any]] = client.request("POST", "/events/filter", json=chosen).json()[
+        "events"
+    ]
+    return found
+
+
+@pytest.mark.parametrize("file", ["crashed.yaml", "message.yaml"])
+def test_prefect_s_own_command_takes_the_automations(
+    ui: Ui, client: SyncPrefectClient, file: str, tmp_path: Path
+) -> None:
+    block = client.read_block_document_by_name("caption-images-webhook", "webhook")
+    text = (ROOT / "automations" / file).read_text()
+    copy = tmp_path / file
+    copy.write_text(text.replace("00000000-0000-0000-0000-000000000000", str(block.id)))
+    before = len(client.read_automations())
+    made = ui.command("prefect", "automation", "create", "--from-file", str(copy))
+    assert made.returncode == 0, made.stderr + made.stdout
+    assert len(client.read_automations()) == before + 1
 
 
 # --- the form, in a browser ---
@@ -495,7 +591,10 @@ def test_a_served_flow_runs_and_is_cancelled(ui: Ui, client: SyncPrefectClient) 
         try:
             wait_for(lambda: is_served(client) or serving.poll() is not None)
             made = deployment(client, "served")
-            assert made.parameters["folders"]["input_dir"] == "plates"
+            assert made.parameters == {
+                "folders": {"input_dir": "plates", "output_dir": str(out)},
+                "model": {"model": str(CHECKPOINT)},
+            }
             (schedule,) = made.schedules
             assert schedule.schedule == CronSchedule(cron="0 3 * * *", timezone=ZONE)
             run = client.create_flow_run_from_deployment(made.id)
@@ -551,7 +650,9 @@ def test_a_port_in_use_and_a_server_that_does_not_answer_are_sentences(ui: Ui) -
 
 
 def test_ctrl_c_ends_server_worker_and_run(ui: Ui, client: SyncPrefectClient) -> None:
-    assert f"{ui.url}\n" in ui.output.read_text()
+    shown = ui.output.read_text()
+    assert f"Prefect's UI: {ui.url}\n" in shown
+    assert f"export PREFECT_API_URL={ui.api}\n" in shown
     pictures, out = ui.pictures("last", 30), ui.project / "kept"
     run = start(client, "on-demand", pictures, out)
     wait_for(lambda: len(captions(out)) >= 2, lambda: log_of(client, run.id))
@@ -569,4 +670,7 @@ def test_ctrl_c_ends_server_worker_and_run(ui: Ui, client: SyncPrefectClient) ->
     database = Path(ui.environment["PREFECT_HOME"]) / "prefect.db"
     with closing(sqlite3.connect(database)) as connection:
         names = connection.execute("SELECT DISTINCT state_type FROM flow_run").fetchall()
+        errors = "SELECT message FROM log WHERE level >= 40 AND flow_run_id IN (?, ?)"
+        said = connection.execute(errors, (str(run.id), run.id.hex)).fetchall()
+    assert [message.partition(":")[0] for (message,) in said] == ["Interrupted"]
     assert {name for (name,) in names} <= {"COMPLETED", "FAILED", "CANCELLED", "SCHEDULED"}

@@ -46,6 +46,11 @@ OUT_OF_MEMORY = [
     "[METAL] Command buffer execution failed: Insufficient Memory "
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
 ]
+# As Metal says it once a process has made the GPU fail (jundot/omlx#3706, flutter/flutter#146011).
+GPU_REFUSES = (
+    "[METAL] Command buffer execution failed: Ignored (for causing prior/excessive GPU errors) "
+    "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)."
+)
 PROMPT = "Describe the contents of this image."
 GREEDY = Request(PROMPT, None, 24, 0.0)
 SHORT = Request(PROMPT, None, 3, 0.0)
@@ -509,6 +514,21 @@ def test_a_device_that_has_died_says_so_to_everyone(made: Path, pictures: list[P
         for ended in (*late_end, *ended_of([late])):
             assert isinstance(ended, DeviceError) and not isinstance(ended, DeviceStopped)
             assert "has died" in str(ended)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_row_18_a_gpu_that_refuses_everything_is_a_dead_device(
+    made: Path, pictures: list[Path], batch_size: int
+) -> None:
+    with Device(made / "tiny", batch_size, encode_ahead=False) as on:
+        sampled = Request(PROMPT, None, 4, 0.5)
+        fatal = unlucky(sampled, RuntimeError(GPU_REFUSES), times=9)
+        works = begin_all(on, pictures, sampled, fatal, sampled, sampled, sampled)
+        last, *others = reversed(ended_of(works))
+        for ended in (last, *others[:3]):  # each of them said why it failed, one by one
+            assert isinstance(ended, DeviceError) and not isinstance(ended, CaptionError)
+            assert "has died ([METAL] Command buffer execution failed: Ignored" in str(ended)
+            assert str(ended).endswith("; run again to go on where it stopped.")
 
 
 def test_the_process_ends_cleanly_after_a_device(made: Path, pictures: list[Path]) -> None:

@@ -20,6 +20,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from captioner.output.folder import PROVENANCE
 from captioner.settings import Settings
+from captioner.text import counted
 from tests.conftest import CHECKPOINT, ROOT, draw_picture, mounted
 from tests.gate import Gate
 from tests.killing import PROMPTS, Trial, compiled
@@ -67,27 +68,19 @@ def with_server(prefect_api: str) -> Environment:
     return os.environ | {"PREFECT_API_URL": prefect_api}
 
 
-def test_runs_that_are_killed_lose_nothing_and_repeat_nothing(
-    prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
-    trial = Trial(tmp_path, 12, 1, CHECKPOINT, None)
-    trial.caption(PROMPTS[0], attempts=2)
-    assert trial.figures.kills == 2
-    assert trial.figures.looks > 0
-
-
-def test_runs_whose_system_calls_fail_lose_nothing_and_repeat_nothing(
+def test_runs_that_are_killed_or_whose_system_calls_fail_lose_nothing_and_repeat_nothing(
     prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`python -m tests.killing --minutes 60 --faults` does it at length."""
-    if sys.platform != "linux" or shutil.which("cc") is None:
-        pytest.skip("needs a C compiler on Linux (Debian: apt-get install gcc libc6-dev)")
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
-    trial = Trial(tmp_path, 12, 1, CHECKPOINT, compiled(tmp_path))
+    can_fail = sys.platform == "linux" and shutil.which("cc")
+    assert can_fail or "CI" not in os.environ, "needs gcc and libc6-dev"
+    trial = Trial(tmp_path, 12, 1, CHECKPOINT, compiled(tmp_path) if can_fail else None)
     for prompt in PROMPTS:
-        trial.caption(prompt, attempts=3, kill=0.3)
-    assert trial.figures.faults.total() > 5, trial.figures
+        trial.caption(prompt, attempts=2, kill=0.5)
+    assert trial.figures.captions == 24
+    assert trial.figures.looks > 0
+    assert trial.figures.faults.total() > 1 or not can_fail, trial.figures
 
 
 def test_a_run_that_is_killed_leaves_no_server(pictures: Settings, tmp_path: Path) -> None:
@@ -163,7 +156,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_sentence(
         with running(pictures, with_server) as process:
             _, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
-        assert f"{safe} caption(s) are up to date" in errors
+        assert f"{counted(safe, 'caption is', 'captions are')} up to date" in errors
         assert what_is_safe(pictures) == 12
         assert {path: path.stat() for path in before} == before
 
@@ -262,7 +255,7 @@ def behind(gate: Gate) -> Environment:
     return os.environ | {"PREFECT_API_URL": f"http://127.0.0.1:{gate.port}/api"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_download_can_be_interrupted(
     pictures: Settings, prefect_api: str, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -279,4 +272,4 @@ def test_a_download_can_be_interrupted(
                 _, errors = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "Traceback" not in errors
-    assert errors.splitlines()[-1] == "Interrupted: before the first caption"
+    assert errors.splitlines()[-1] == "Interrupted: before the first caption, 12 to go"

@@ -164,6 +164,7 @@ def test_the_terminal_gets_whole_lines_without_escapes(after: Aftermath) -> None
     plain = (
         "Model files not found at ",
         "Fetching ",  # the Hub client's progress
+        f"{len(NAMES)} captioned ",
         f"Wrote {len(NAMES)} caption files to ",
     )
     for line in filter(None, after.run.stderr.split("\n")):

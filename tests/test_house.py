@@ -17,11 +17,20 @@ ROOMS: dict[str, set[str]] = {
     "checkpoint": set(),
     "device": {"pictures", "checkpoint"},
     "output": {"pictures"},
+    "forecast": {"pictures", "checkpoint", "output"},
     "pages": {"pictures", "output"},
     "export": {"pictures", "output", "pages"},
     "review": {"pictures", "output", "pages"},
 }
-BASE = ("text", "macos", "errors", "settings", "records", "run")  # each may import those before it
+BASE = (
+    "text",
+    "macos",
+    "errors",
+    "fields",
+    "settings",
+    "records",
+    "run",
+)  # each may import those before it
 # what the flow needs of its host: errors without a traceback, and the command that it is
 FOR_THE_FLOW = {"flows.hosting.log_lines", "flows.hosting.terminal"}
 PRIVATE = re.compile(r"(?<!\w)(_client|_internal|run_results|_cancel_events|ResultRecord)\b")

@@ -50,25 +50,38 @@ def test_the_end_of_every_run_is_one_line_with_its_state(records: Records) -> No
     def skipped() -> "State[int]":
         return State(type=StateType.CANCELLED, name="Skipped", message="why", data=None)
 
+    @task
+    def flagged() -> "State[int]":
+        return State(type=StateType.COMPLETED, name="Flagged", message="why", data=None)
+
+    @task
+    def stopped() -> "State[int]":
+        return State(type=StateType.CANCELLED, name="Cancelled", message="why", data=None)
+
     @flow
-    def both() -> str:
+    def all_of_them() -> str:
         whole()
-        skipped(return_state=True)
+        for other in (skipped, flagged, stopped):
+            other(return_state=True)
         return "done"
 
     with log_lines.FinishedTaskRuns() as finished:
-        both()
+        all_of_them()
     ends = records.beginning(log_lines.FINISHED)
     names = [(record.name, record.levelno, record.getMessage()) for record in ends]
     tasks, flows = log_lines.RUN_LOGGERS[1], log_lines.RUN_LOGGERS[0]
+    skipping, flagging, stopping = log_lines.TOLD
     assert names == [
         (tasks, logging.INFO, log_lines.COMPLETED),
-        (tasks, logging.ERROR, f"{log_lines.SKIPPED}'why', type=CANCELLED)"),
+        (tasks, logging.ERROR, f"{skipping}'why', type=CANCELLED)"),
+        (tasks, logging.INFO, f"{flagging}'why', type=COMPLETED)"),
+        (tasks, logging.ERROR, f"{stopping}'why')"),
         (flows, logging.INFO, log_lines.COMPLETED),
     ]
-    assert len(finished.ids) == 2
-    assert [log_lines.say_it_plainly(record) for record in ends] == [False, True, False]
-    assert ends[1].levelno == logging.INFO
+    assert len(finished.ids) == 4
+    assert not any(log_lines.say_it_plainly(record) for record in ends)
+    ends[-1].msg = ends[-1].msg.replace("Completed", "Cancelled")
+    assert log_lines.say_it_plainly(ends[-1])  # of a whole run it is news
 
 
 def test_an_interrupt_is_told_in_words_that_are_matched(records: Records) -> None:

@@ -58,10 +58,13 @@ def is_running(pid: int) -> bool:
     return True
 
 
-@pytest.mark.server
 @pytest.mark.model
 def test_a_run_on_a_mac(
-    folders: Settings, tiny_checkpoint: Path, mac: dict[str, str], tmp_path: Path
+    folders: Settings,
+    tiny_checkpoint: Path,
+    mac: dict[str, str],
+    prefect_api: str,
+    tmp_path: Path,
 ) -> None:
     for name in ("a.png", "b.png", "cloud.png"):
         draw_picture(folders.input_dir / name)
@@ -72,7 +75,12 @@ def test_a_run_on_a_mac(
     with subprocess.Popen(
         command,
         cwd=ROOT,
-        env=mac | {"MAC_VERSION": "14.7.1", "MAC_EVICTED": "cloud.png"},
+        env=mac
+        | {
+            "MAC_VERSION": "14.7.1",
+            "MAC_EVICTED": "cloud.png",
+            "PREFECT_API_URL": prefect_api,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -92,11 +100,45 @@ def test_a_run_on_a_mac(
     assert cloud < loading
     assert "macOS 14.7.1 cannot keep a model wired in memory, which macOS 15 can" in errors
     assert "cloud.png: cannot be read: its contents are in iCloud and may not be fetched" in errors
+    assert process.returncode == 1
     assert "cloud.png" not in (folders.output_dir / "provenance.jsonl").read_text()
     # each line and each file is on the disk itself
     flushes = (tmp_path / "flushes").read_text().splitlines()
     assert flushes.count("provenance.jsonl") == 2
     assert len(flushes) == 2 + 2 + 2  # two caption files, captions.json and summary.json
+
+
+EVICTED = """
+from pathlib import Path
+from captioner.errors import InputError
+from captioner.pictures.evicted import evicted
+from captioner.records import Job, Picture
+names = {names}
+jobs = [Job(Picture(name, Path({folder!r}, name)), "", 1, 1) for name in names]
+try:
+    print(*evicted(jobs))
+except InputError as error:
+    print(error)
+"""
+
+
+def test_a_run_that_could_fetch_none_of_its_pictures_loads_no_model(
+    mac: dict[str, str], tmp_path: Path
+) -> None:
+    draw_picture(tmp_path / "here.png")
+    draw_picture(tmp_path / "cloud.png")
+    mac = mac | {"MAC_EVICTED": "cloud.png"}
+    both = EVICTED.format(names=["here.png", "cloud.png"], folder=str(tmp_path))
+    alone = EVICTED.format(names=["cloud.png"], folder=str(tmp_path))
+    for environment in (mac, mac | {"MAC_MAY_NOT_FETCH": "1"}):
+        assert on_a_mac(environment, both) == "cloud.png\n"
+    assert on_a_mac(mac, alone) == "cloud.png\n"
+    assert on_a_mac(mac | {"MAC_MAY_NOT_FETCH": "1"}, alone) == (
+        "All pictures to caption (1) are in iCloud and not on this Mac, and this process may not "
+        "fetch them: choose Download Now in Finder, or set MaterializeDatalessFiles as "
+        "docs/mac.md says.\n"
+    )
+    assert macos.may_fetch()  # here there is no such policy
 
 
 def test_a_mac_may_sleep_when_it_is_told_so_and_other_machines_always(

@@ -125,6 +125,7 @@ def test_summary_json_says_all_of_a_run(settings: Settings) -> None:
             "up_to_date": 0,
             "edited": 0,
             "left": 0,
+            "later": 0,
             "skipped": 1,
             "failed": 1,
             "unreadable": 0,
@@ -204,9 +205,9 @@ def test_the_sentence_that_a_run_ends_with(settings: Settings) -> None:
     assert run.verdict() == run.counts() == counts
     assert (run.progress.percent, run.progress.text) == (66.7, f"4 of 6: {counts}")
     run.interrupted = True
-    assert run.verdict() == f"Interrupted: {counts}"
+    assert run.verdict() == f"Interrupted: {counts}, 2 to go"
     run.captioned.clear()
-    assert run.verdict() == "Interrupted: before the first caption"
+    assert run.verdict() == "Interrupted: before the first caption, 4 to go"
     run.error = InputError("It cannot be used.")
     assert run.verdict() == "It cannot be used."
 

@@ -101,6 +101,22 @@ def test_at_first_everything_is_new_and_afterwards_nothing_is(settings: Settings
     assert not (plan.gone or plan.skipped or plan.edited or plan.left)
 
 
+def test_a_limit_takes_the_first_and_leaves_the_others_for_the_next_run(
+    settings: Settings,
+) -> None:
+    two = changed(settings, limit=2)
+    plan = planned(two)
+    assert [(j.picture.key, j.number, j.total) for j in plan.todo] == [
+        ("a.png", 1, 2),
+        ("b.jpg", 2, 2),
+    ]
+    assert plan.later == ("c.png",)
+    caption_all(two)
+    plan = planned(two)  # up to date is not what needs it
+    assert ([j.picture.key for j in plan.todo], plan.later) == (["c.png"], ())
+    assert plan.up_to_date == ("a.png", "b.jpg")
+
+
 def touch(settings: Settings) -> Settings:
     os.utime(settings.input_dir / "b.jpg", ns=(1, 1))
     return settings
@@ -503,7 +519,7 @@ def test_lines_that_nobody_understands_do_not_count(
     with provenance(settings).open("ab") as file:
         file.write(line + b"\n")
     assert todo(settings) == {}
-    assert "1 line(s)" in caplog.text
+    assert "1 line of" in caplog.text
 
 
 def test_row_8_a_whole_last_line_without_its_end_is_completed(settings: Settings) -> None:
@@ -654,12 +670,12 @@ def test_captions_of_0_1_0_are_up_to_date(settings: Settings) -> None:
     }
 
 
-def test_a_line_has_the_keys_that_it_had_in_0_1_0(settings: Settings) -> None:
+def test_a_line_has_the_keys_that_it_had_in_0_1_0_and_one_more(settings: Settings) -> None:
     captioned_by_0_1_0(settings, "a.png", "a.json")
     caption_all(settings)
     before, *now = lines(settings)
     assert [line["image"] for line in now] == ["b.jpg", "c.png"]
-    assert all(line.keys() == before.keys() for line in now)
+    assert all(line.keys() == before.keys() | {"batch_size"} for line in now)
     assert {line["program"] for line in now} == {PROGRAM}
 
 

@@ -58,13 +58,34 @@ def test_a_second_run_has_nothing_to_do_and_needs_no_model(
     assert run.state.is_completed()
     assert run.state.message == "Nothing new: 1 up to date, 1 skipped"
     assert run.task_runs == WITHOUT_WORK
-    assert "1 caption(s) are up to date" in run.logs
+    assert "1 caption is up to date" in run.logs
     assert (folders.output_dir / "a.json").stat() == before
     summary = read(settings, "summary.json")
     assert (summary["counts"]["up_to_date"], summary["counts"]["captioned"]) == (1, 0)
     assert summary["skipped"] == [{"image": "broken.png", "reason": "not a PNG or JPEG file"}]
     assert summary["model"] is None
     assert list(captions(settings)) == ["a.png"]
+
+
+def test_a_limit_leaves_the_rest_for_the_next_run(
+    run_flow: RunFlow, folders: Settings, tiny_checkpoint: Path
+) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        draw_picture(folders.input_dir / name)
+    (folders.input_dir / "phone.heic").write_bytes(b"")
+    settings = changed(folders, model=tiny_checkpoint)
+    run = run_flow(changed(settings, limit=1))
+    assert run.state.is_completed()
+    assert run.state.message == "1 captioned, 2 left for the next run"
+    assert {"Ignored: 1 HEIC", "2 left for the next run: --limit is 1"} <= set(run.logs)
+    assert "[1/1] Processing a.png..." in run.logs
+    counts = read(settings, "summary.json")["counts"]
+    assert (counts["captioned"], counts["later"], counts["failed"]) == (1, 2, 0)
+    assert list(captions(settings)) == ["a.png"]
+    run = run_flow(changed(settings, limit=2, batch_size=2))
+    assert run.state.message == "2 captioned, 1 up to date"
+    assert list(captions(settings)) == ["a.png", "b.png", "c.png"]
+    assert [line["batch_size"] for line in provenance(settings)] == [1, 2, 2]
 
 
 def test_only_what_changed_is_done_again_and_the_run_says_why(

@@ -22,11 +22,13 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact, StateType
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from captioner.checkpoint.progress import Received
 from captioner.output.folder import OutputFolder
 from captioner.pages.report import page
 from captioner.pages.table import TABLE_ROWS, artifact_key, run_name, table
 from captioner.records import (
     Caption,
+    DeviceFigures,
     Failure,
     Generation,
     Job,
@@ -39,8 +41,10 @@ from captioner.records import (
 )
 from captioner.run import Run
 from captioner.settings import Settings
+from captioner.text import duration
 from flows.caption_flow import caption_flow
 from flows.hosting.recorded import send_what_is_queued
+from flows.run_page import TAGS
 from tasks.artifacts import moving_progress
 from tests.conftest import CHECKPOINT, FlowRun, draw_picture
 from tests.gate import Gate
@@ -88,20 +92,25 @@ def test_a_run_has_a_name_a_progress_a_table_and_a_page(
     flow_run_id = run.state.state_details.flow_run_id
 
     with get_client(sync_client=True) as client:
-        assert client.read_flow_run(flow_run_id).name == "in: 3 pictures"
+        known = client.read_flow_run(flow_run_id)
+    assert known.name == "in: 3 pictures"
+    assert set(known.tags) == {*TAGS, "model: flowcharts-3m-8bit", "output: out"}
     progress, results, report = artifacts(flow_run_id)
     assert (progress.type, progress.data) == ("progress", 100.0)
-    assert progress.description == "3 of 3: 2 captioned, 1 skipped"
+    text, pace = str(progress.description).split("; ")
+    assert text == "3 of 3: 2 captioned, 1 skipped"
+    assert re.fullmatch(r"[\d,]+\.\d a minute", pace)
     rows: list[dict[str, Any]] = json.loads(str(results.data))
     assert [(row["picture"], row["state"]) for row in rows] == [
+        (["c.png"], "Skipped"),
         (["a.png"], "Captioned"),
         (["b.jpg"], "Captioned"),
-        (["c.png"], "Skipped"),
     ]
+    damaged, first, _ = rows
     caption = json.loads((folders.output_dir / "a.json").read_bytes())["caption"]
-    assert rows[0]["caption"] == [caption]
-    assert rows[0]["tokens"] > 0 < rows[0]["seconds"]
-    assert "damaged" in rows[2]["caption"][0]
+    assert first["caption"] == [caption]
+    assert first["tokens"] > 0 < first["seconds"]
+    assert "damaged" in damaged["caption"][0]
     text = str(report.data)
     assert text.startswith("## 2 captioned, 1 skipped")
     assert text.count('src="data:image/jpeg;base64,') == 2
@@ -133,8 +142,8 @@ def test_a_skipped_picture_has_a_state_of_its_own_and_is_no_error(
     assert task_run["name"] == "validate empty.png"
     assert task_run["state"]["type"] == StateType.CANCELLED  # grey; Completed would be green
     assert task_run["state"]["message"] == "empty file"
-    (finished,) = [line for line in lines if "in state Skipped" in line["message"]]
-    assert finished["level"] == 20
+    (said,) = [line for line in lines if "empty.png" in line["message"]]
+    assert said["message"] == "[2/2] Skipped empty.png: empty file"
     assert not [line for line in lines if line["level"] >= 40]
 
 
@@ -148,6 +157,43 @@ def test_a_run_that_somebody_named_keeps_its_name(
     state: Any = named(folders, return_state=True)
     with get_client(sync_client=True) as client:
         assert client.read_flow_run(state.state_details.flow_run_id).name == kept
+
+
+def test_a_run_that_cannot_start_is_named_and_tagged_too(run_flow: RunFlow, tmp_path: Path) -> None:
+    run = run_flow(Settings(input_dir=tmp_path / "nowhere", output_dir=tmp_path / "out"))
+    assert run.state.is_failed()
+    with get_client(sync_client=True) as client:
+        known = client.read_flow_run(run.state.state_details.flow_run_id)
+    assert known.name == "nowhere"
+    model = "model: Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
+    assert set(known.tags) == {*TAGS, model, "output: out"}
+
+
+def test_a_caption_stands_in_the_log_of_its_task_run_in_one_line(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    run = run_flow(folders.model_copy(update={"max_tokens": 4}))
+    assert (run.state.type, run.state.name) == (StateType.COMPLETED, "Flagged")
+    assert run.state.message == "1 captioned (1 flagged)"
+    caption = json.loads((folders.output_dir / "a.json").read_bytes())["caption"]
+    assert f"a.png: “{caption}”" in run.logs
+    (flagged,) = [line for line in run.logs if "lagged" in line and "a.png" in line]
+    assert flagged == "The caption of a.png is flagged: truncated"
+
+
+def test_a_download_that_failed_does_not_say_that_it_goes_on(
+    run_flow: RunFlow, folders: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    settings = folders.model_copy(update={"model": None, "repo_id": "someone/else"})
+    with HubServer(CHECKPOINT, "someone/flowcharts") as hub:
+        hub.patch(monkeypatch, tmp_path / "hub")
+        run = run_flow(settings)
+    close_session()
+    assert run.state.is_failed() and "--repo-id" in run.state.message
+    (progress,) = artifacts(run.state.state_details.flow_run_id)
+    assert progress.description == "no file came; the log says why"
 
 
 def test_a_download_is_seen_in_bytes_and_a_retry_as_a_retry(
@@ -166,14 +212,44 @@ def test_a_download_is_seen_in_bytes_and_a_retry_as_a_retry(
     assert first.task_run_id == second.task_run_id is not None
     assert float(str(first.data)) < 100.0 == second.data
     size = sum(file.stat().st_size for file in CHECKPOINT.iterdir() if file.name != "README.md")
-    assert second.description == f"{size / 1e6:.1f} MB of {size / 1e6:.1f} MB"
-    assert re.fullmatch(rf"\d+\.\d MB of {size / 1e6:.1f} MB", str(first.description))
+    whole = f"{size / 1e6:.1f} MB"
+    assert second.description == f"{whole} of {whole}"
+    broken_off = rf"broke off at \d+\.\d MB of {whole}; the log says why"
+    assert re.fullmatch(broken_off, str(first.description))
     with get_client(sync_client=True) as client:
         assert first.task_run_id
         task_run = client.read_task_run(first.task_run_id)
         assert task_run.run_count == 2
         states = [state.name for state in client.read_task_run_states(task_run.id)]
     assert {"AwaitingRetry", "Retrying"} <= set(states)
+
+
+def test_progress_tells_the_rate_and_the_time_to_go(folders: Settings) -> None:
+    run, _ = run_of([folders.input_dir / f"{n}.png" for n in range(4)], folders, "words")
+    run.captioned.pop()
+    assert re.fullmatch(
+        r"3 of 4: 3 captioned; [\d,]+\.\d a minute, 0 s to go", run.progress.sentence
+    )
+    run.end(DeviceFigures())
+    assert re.fullmatch(r"3 of 4: 3 captioned; [\d,]+\.\d a minute", run.progress.sentence)
+    run.captioned.clear()
+    assert run.progress.sentence == "0 of 4: 0 captioned"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (90, "2 min"), (3_570, "1 h 0 min"), (12_000, "3 h 20 min")],
+)
+def test_a_duration_is_said_in_words(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_download_tells_its_rate_and_the_time_to_go() -> None:
+    received = Received(total=1_000_000_000, present=200_000_000, received=300_000_000)
+    received.began -= 10
+    progress = received.progress()
+    assert progress.percent == 50.0
+    assert progress.sentence == "500.0 MB of 1.0 GB; 30.0 MB a second, 17 s to go"
 
 
 def test_progress_is_told_once_a_second_at_most_and_ends_where_it_is(prefect_api: str) -> None:
@@ -256,7 +332,8 @@ def test_troubled_pictures_come_first_in_a_table_that_is_bounded(folders: Settin
     run.captioned.pop()
     rows, sentence = table(run, output)
     assert len(rows) == TABLE_ROWS
-    assert [row["state"] for row in rows[-3:]] == ["Captioned", "Failed", "Skipped"]
+    assert [row["state"] for row in rows[:4]] == ["Failed", "Skipped", "Captioned", "Captioned"]
+    assert [row["picture"] for row in rows[2:]] == [[path.name] for path in paths[:298]]
     assert "1998 captioned" in sentence and "1,700 more pictures are left out" in sentence
 
 
@@ -280,8 +357,8 @@ def test_flags_are_shown_in_the_table_and_on_the_page(folders: Settings) -> None
     run.add(Caption(flagged.job, flagged.prompt, cut, flagged.stamp))
     rows, _ = table(run, output)
     assert [(row["state"], row["caption"]) for row in rows] == [
-        ("Captioned", ["so"]),
         ("Flagged", ["(truncated, repetitive) so"]),
+        ("Captioned", ["so"]),
     ]
     text = page(run, output)
     assert text.startswith("## 2 captioned (1 flagged)")

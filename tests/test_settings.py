@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import ValidationError
 
-from captioner.settings import DEFAULTS, GROUPS, RECIPE, InRecipe, NotInRecipe, Settings
+from captioner.fields import InRecipe, NotInRecipe
+from captioner.settings import DEFAULTS, GROUPS, RECIPE, Settings
 from flows.hosting.command_line import CommandLine, parse_command_line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,6 +132,74 @@ def test_the_background_is_any_opaque_colour(colour: str, monkeypatch: Patch) ->
     assert Settings.model_validate({"background": colour}) == expected  # as the flow does
 
 
+PATHS = [flag for flag, (name, _) in SEED.items() if name in ("input_dir", "output_dir", "model")]
+
+
+@pytest.mark.parametrize("flag", PATHS)
+def test_a_tilde_is_the_home_folder_wherever_it_comes_from(flag: str, monkeypatch: Patch) -> None:
+    name, user = SEED[flag][0], pwd.getpwuid(os.getuid())
+    monkeypatch.setenv("HOME", "/home/of/somebody")
+    for written, expected in (
+        ("~", Path("/home/of/somebody")),
+        ("~/a b", Path("/home/of/somebody/a b")),
+        (f"~{user.pw_name}/x", Path(user.pw_dir) / "x"),
+        ("./~nobody-of-that-name", Path.cwd() / "~nobody-of-that-name"),
+        ("a~b/~", Path("a~b/~")),
+    ):
+        settings = parse(monkeypatch, f"{flag}={written}").settings()
+        assert getattr(settings, name) == expected
+        assert Settings.of(*settings.grouped().values()) == settings
+        with monkeypatch.context() as patch:
+            patch.setenv(variable(flag), written)
+            assert getattr(parse(patch).settings(), name) == expected
+        (group,) = [kind for kind in GROUPS.values() if name in kind.model_fields]
+        assert getattr(group.model_validate({name: written}), name) == expected  # the form, JSON
+        assert getattr(group.model_validate({name: Path("~/p")}), name).is_absolute()
+
+
+@pytest.mark.parametrize("flag", PATHS)
+def test_a_home_folder_that_nobody_has_is_one_sentence(
+    flag: str, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentence = (
+        "is in the home folder of a user whom this machine does not know: ~gh\\x1bost/p; "
+        "for a folder of that name write ./~gh\\x1bost/p."
+    )
+    assert refused(monkeypatch, capsys, f"{flag}=~gh\x1bost/p") == [f"{flag} {sentence}"]
+    monkeypatch.setenv(variable(flag), "~gh\x1bost/p")
+    assert refused(monkeypatch, capsys) == [f"{variable(flag)} {sentence}"]
+    monkeypatch.delenv(variable(flag))
+    with pytest.raises(ValidationError, match="whom this machine does not know"):
+        Settings.model_validate({SEED[flag][0]: "~gh\x1bost/p"})
+
+
+def test_a_folder_by_itself_is_the_input_directory(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/of/somebody")
+    monkeypatch.setenv("CAPTION_INPUT_DIR", "elsewhere")
+    for written, expected in (("a b", "a b"), ("~/Pictures", "/home/of/somebody/Pictures")):
+        for arguments in ([written, "--max-tokens=9"], ["--max-tokens", "9", written]):
+            settings = parse(monkeypatch, *arguments).settings()
+            assert (settings.input_dir, settings.max_tokens) == (Path(expected), 9)
+    assert parse(monkeypatch, "a", "--input-dir=a").settings().input_dir == Path("a")
+    assert refused(monkeypatch, capsys, "a", "--input-dir", "b") == [
+        "The folder is given twice, as a and as --input-dir b: give one."
+    ]
+    assert refused(monkeypatch, capsys, "") == ["The folder must not be empty."]
+    monkeypatch.setenv("CAPTION_FOLDER", "c")
+    assert parse(monkeypatch).settings().input_dir == Path("elsewhere")
+    assert capsys.readouterr().err == "CAPTION_FOLDER is no setting; --help lists them.\n"
+
+
+def test_what_nobody_gave_is_known_as_such(monkeypatch: Patch) -> None:
+    monkeypatch.setenv("CAPTION_SEED", "0")
+    settings = parse(monkeypatch, "in", f"--repo-id={DEFAULTS.repo_id}", "--limit=3").settings()
+    assert settings.model_fields_set == {"input_dir", "seed", "repo_id", "limit"}
+    again = Settings.of(*settings.grouped().values())
+    assert (again, again.model_fields_set) == (settings, settings.model_fields_set)
+
+
 def test_bounds_are_taken(monkeypatch: Patch) -> None:
     for flag, written in (
         ("--max-tokens", "1"),
@@ -157,6 +227,7 @@ WRONG = [
     ("--temperature", "warm", "must be a number, not warm."),
     ("--temperature", "nan", "must be a finite number, not nan."),
     ("--temperature", "inf", "must be a finite number, not inf."),
+    ("--limit", "0", "must be 1 or more, not 0."),
     ("--max-pixels", "-1", "must be 0 or more, not -1."),
     ("--background", "blurple", "must be a colour such as white or #1e90ff, not blurple."),
     ("--background", "#12345", "must be a colour such as white or #1e90ff, not #12345."),
@@ -240,7 +311,7 @@ def test_a_variable_that_means_nothing_is_told(
     [
         ["--nonsense"],
         ["--max", "3"],
-        ["a.png"],
+        ["a", "b"],
         ["--max-tokens"],
         ["--max_tokens", "3"],
         ["--MODEL"],
@@ -251,7 +322,7 @@ def test_unknown_flags_and_missing_values(
 ) -> None:
     last = refused(monkeypatch, capsys, *arguments)[-1]
     assert last.startswith("caption_flow.py: error: ")
-    assert arguments[0] in last
+    assert arguments[-1] in last or arguments[0] in last
 
 
 # --- the model behind it, which is also the form in the UI ---
@@ -311,7 +382,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     }
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
-        *("input_dir", "output_dir", "overwrite", "retry_flagged"),
+        *("input_dir", "output_dir", "overwrite", "retry_flagged", "limit"),
         *("model", "repo_id", "batch_size", "keep_awake"),
         *("gallery", "export", "beside", "include_flagged", "xmp_name"),
     }
@@ -321,7 +392,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
 
 def test_what_is_about_pictures_is_a_group_of_its_own() -> None:
     assert list(GROUPS["pictures"].model_fields) == ["max_pixels", "background"]
-    assert list(GROUPS["device"].model_fields) == ["batch_size"]
+    assert list(GROUPS["device"].model_fields) == ["batch_size", "keep_awake"]
     with pytest.raises(ValidationError):
         GROUPS["device"].model_validate({"max_pixels": 3})
 
@@ -375,7 +446,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 def test_help_shows_every_flag() -> None:
     run = command("--help")
     assert (run.returncode, run.stderr) == (0, "")
-    for flag in [*SEED, "--max-pixels", "--background", "--debug", "--help"]:
+    for flag in [*SEED, "--limit", "--max-pixels", "--background", "--plan", "--debug", "--help"]:
         assert f"{flag} " in run.stdout or f"{flag}," in run.stdout
     for _, default in SEED.values():
         assert f"default: {default}" in run.stdout.replace("\n" + " " * 24, " ")

@@ -1,20 +1,26 @@
 """Prefect's real pages in a real browser: what a person who watches a run gets to see."""
 
+import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 from prefect import flow, task
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Artifact
 
-from captioner.records import Picture, Skipped
+from captioner.pages.table import CAPTIONED, FAILED, FLAGGED, SKIPPED, STATES
+from captioner.records import Caption, Failure, Picture, Skipped
 from captioner.settings import Settings
 from tasks.artifacts import publish_report
 from tests.browser import Browser
-from tests.conftest import FlowRun, draw_picture
+from tests.conftest import ROOT, FlowRun, draw_picture
 from tests.test_run_page import artifacts, run_of
 
 pytestmark = pytest.mark.browser
@@ -52,6 +58,10 @@ def hostile(
     run, output = run_of(pictures, settings, [*HOSTILE, INVISIBLE[0]])
     broken = Picture("gone.png", Path("gone.png"))
     run.skipped.append(Skipped(broken, "damaged: <img src=x onerror=window.pwned=1>", None))
+    run.failures.append(Failure(run.plan.todo[0], "No memory"))
+    flagged = run.captioned.pop()
+    cut = replace(flagged.generation, flags=("truncated",))
+    run.captioned.append(Caption(flagged.job, flagged.prompt, cut, flagged.stamp))
 
     @task
     def write_summary() -> None:
@@ -66,26 +76,37 @@ def hostile(
     return artifact_of(flow_run_id, "markdown"), artifact_of(flow_run_id, "table")
 
 
-def test_the_run_page_shows_task_runs_by_name_and_artifacts_with_thumbnails(
+def test_a_run_reads_as_what_happened(
     run_flow: Callable[[Settings], FlowRun], folders: Settings, prefect_ui: str
 ) -> None:
-    draw_picture(folders.input_dir / "a.png", text="BUILD")
-    draw_picture(folders.input_dir / "b.jpg", text="STOP")
+    for name, sample in {"a.png": "diagram05.png", "b.png": "diagram03.png"}.items():
+        shutil.copy(ROOT / "input" / sample, folders.input_dir / name)
     (folders.input_dir / "broken.png").touch()
-    run = run_flow(folders)
+    run = run_flow(folders.model_copy(update={"max_tokens": 24}))  # b.png needs no more
     flow_run_id = run.state.state_details.flow_run_id
-    report = artifact_of(flow_run_id, "markdown")
+    report, results = (artifact_of(flow_run_id, kind) for kind in ("markdown", "table"))
+    rows = json.loads(str(results.data))
+    assert [row["state"] for row in rows] == [SKIPPED, FLAGGED, CAPTIONED]
+    the_timeline_is_that_of_the_device(flow_run_id, rows[1:])
     with Browser(prefect_ui) as browser:
-        page = browser.open(f"/runs/flow-run/{flow_run_id}?tab=TaskRuns")
-        page.get_by_text("in: 3 pictures").first.wait_for()
-        for name in ("caption a.png", "save b.jpg", "validate broken.png", "write_summary"):
-            page.get_by_role("link", name=name, exact=True).wait_for()
-        assert page.get_by_text("Skipped", exact=True).is_visible()
-        browser.keep("task-runs", full_page=True)
-
-        page.get_by_role("tab", name="Artifacts").click()
-        page.get_by_text("3 of 3: 2 captioned, 1 skipped").wait_for()
-        browser.keep("artifacts")
+        for version in UIS:
+            page = browser.open(f"/runs/flow-run/{flow_run_id}", version)
+            page.get_by_text("in: 3 pictures").first.wait_for()
+            page.get_by_text("Flagged", exact=True).first.wait_for()
+            for log in ("caption a.png", "caption b.png"):
+                page.get_by_role("tab", name="Task Runs").click()
+                page.get_by_role("link", name="validate broken.png", exact=True).wait_for()
+                page.get_by_text("Skipped", exact=True).first.wait_for()
+                browser.keep(f"task-runs-{version}", full_page=True)
+                page.get_by_role("link", name=log, exact=True).click()  # one click
+                caption = json.loads((folders.output_dir / f"{log[8]}.json").read_bytes())
+                page.get_by_text(f"{log[8:]}: “{caption['caption']}”", exact=True).wait_for()
+                browser.keep(f"caption-{version}")
+                page.go_back()
+            page.get_by_role("tab", name="Artifacts").click()
+            page.get_by_text("3 of 3: 2 captioned (1 flagged), 1 skipped; ").first.wait_for()
+            browser.keep(f"artifacts-{version}")
+        page = browser.open(f"/runs/flow-run/{flow_run_id}?tab=Artifacts")
         page.get_by_text(str(report.key)).click()  # leads to this run's version of the page
         page.wait_for_url("**/artifacts/artifact/*")
         expect(page.locator("td img")).to_have_count(2, timeout=30_000)
@@ -95,6 +116,18 @@ def test_the_run_page_shows_task_runs_by_name_and_artifacts_with_thumbnails(
         page.locator("td", has_text="empty file").wait_for()
         browser.keep("report", full_page=True)
         assert not browser.errors
+
+
+def the_timeline_is_that_of_the_device(flow_run_id: object, rows: list[dict[str, Any]]) -> None:
+    """What the timeline is drawn from: no caption's task run is longer than twice the device's own
+    time for it, but for what a busy machine needs besides."""
+    with get_client(sync_client=True) as client:
+        drawn = client.request("GET", "/flow_runs/{id}/graph-v2", path_params={"id": flow_run_id})
+    nodes = {node["label"]: node for _, node in drawn.json()["nodes"]}
+    for row in rows:
+        node = nodes[f"caption {row['picture'][0]}"]
+        begun, ended = (datetime.fromisoformat(node[f"{when}_time"]) for when in ("start", "end"))
+        assert (ended - begun).total_seconds() <= 2 * row["seconds"] + 1.0
 
 
 @pytest.mark.parametrize("version", UIS)
@@ -108,9 +141,9 @@ def test_hostile_texts_are_text_on_the_page_and_in_the_table(
         cells = page.locator("td").all_inner_texts()
         for text in HOSTILE:
             assert text in cells
-        assert "one\ntwo " + INVISIBLE[1] in cells
+        assert "(truncated) one\ntwo " + INVISIBLE[1] in cells
         assert "damaged: <img src=x onerror=window.pwned=1>" in cells
-        assert page.locator("td b").all_inner_texts()[2] == "<img src=x onerror=alert(1)>.png"
+        assert "<img src=x onerror=alert(1)>.png" in page.locator("td b").all_inner_texts()
         nothing_happened(browser)
         assert page.locator("td").locator("a, h1, em, code, del, script, svg").count() == 0
 
@@ -118,10 +151,12 @@ def test_hostile_texts_are_text_on_the_page_and_in_the_table(
         page.locator("td").last.wait_for()
         browser.keep(f"hostile-table-{version}", full_page=True)
         cells = [re.sub(r'^\[ "|" \]$', "", c) for c in page.locator("td").all_inner_texts()]
-        for text in [*HOSTILE, "one two " + INVISIBLE[1]]:
+        for text in [*HOSTILE, "(truncated) one two " + INVISIBLE[1]]:
             assert text in [cell if version == "v2" else unquoted(cell) for cell in cells]
         nothing_happened(browser)
         assert page.locator("td").locator("a, h1, em, strong, code, del, script").count() == 0
+        states = [cell for cell in cells if cell in STATES]  # the troubled ones come first
+        assert states[:3] == [FAILED, SKIPPED, FLAGGED] and set(states[3:]) == {CAPTIONED}
 
 
 def unquoted(text: str) -> str:

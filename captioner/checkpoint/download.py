@@ -11,10 +11,11 @@ Knows nothing of retries, or of where a progress is shown.
 
 import logging
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captioner.checkpoint.failures import broken_off, explain, place
+from captioner.checkpoint.failures import broken_off, explain, not_asked, place
 from captioner.checkpoint.find import MissingCheckpoint
 from captioner.checkpoint.inspect import inspect
 from captioner.checkpoint.memory import check_fits
@@ -73,12 +74,61 @@ def download(
         raise explain(error, repo_id, missing.target) from error
 
 
-def _wanted_files(repo_id: str, target: Path | None) -> "list[DryRunFileInfo]":
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a download would bring."""
+
+    weight_bytes: int  # of all weights, whether they are here or not
+    to_fetch: int  # bytes of all files that are not here
+
+
+def offered(repo_id: str, target: Path | None) -> Offer:
+    """What a download into the Hub cache, or into `target`, would bring; writes nothing.
+
+    Raises:
+        DownloadInterrupted: the Hub cannot be asked just now.
+        DownloadError: there is no such repository, or no access to it.
+    """
+    from huggingface_hub import HfApi, errors
+
+    try:
+        _bound_waiting()
+        # by the commit, and for the cache: else the client notes what it found out
+        files = _wanted_files(repo_id, None, HfApi().model_info(repo_id).sha)
+    except errors.OfflineModeIsEnabled as error:
+        raise not_asked(repo_id, "HF_HUB_OFFLINE is set") from error
+    except Exception as error:
+        raise explain(error, repo_id, target, not_asked) from error
+    weights = [file for file in files if file.filename.endswith(".safetensors")]
+    absent = [file for file in files if _is_absent(file, target)]
+    return Offer(_bytes(weights), _bytes(absent))
+
+
+def _is_absent(file: "DryRunFileInfo", target: Path | None) -> bool:
+    if target is None:
+        return file.will_download
+    path = target / file.filename
+    return not path.is_file() or path.stat().st_size != file.file_size
+
+
+def free_bytes(target: Path | None) -> int | None:
+    """How many bytes are free where a download goes; None when the file system does not tell."""
+    from huggingface_hub import constants
+
+    directory = target or Path(constants.HF_HUB_CACHE)
+    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    total, _, free = shutil.disk_usage(existing)
+    return free if total else None
+
+
+def _wanted_files(
+    repo_id: str, target: Path | None, commit: str | None = None
+) -> "list[DryRunFileInfo]":
     """The files that a download would bring or find here; raises when the Hub does not answer."""
     from huggingface_hub import snapshot_download
 
     files: list[DryRunFileInfo] = snapshot_download(
-        repo_id, dry_run=True, tqdm_class=hidden_bar(), **_choice(target)
+        repo_id, revision=commit, dry_run=True, tqdm_class=hidden_bar(), **_choice(target)
     )
     return files
 
@@ -140,12 +190,8 @@ def _check_space(repo_id: str, needed: int, target: Path | None) -> None:
     Raises:
         DownloadError: fewer bytes are free than are needed.
     """
-    from huggingface_hub import constants
-
-    directory = target.expanduser() if target else Path(constants.HF_HUB_CACHE)
-    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-    total, _, free = shutil.disk_usage(existing)
-    if needed > free and total:  # some file systems tell nothing
+    free = free_bytes(target)
+    if free is not None and needed > free:
         raise DownloadError(
             f"{repo_id} needs {gigabytes(needed)} more and {place(target)} has {gigabytes(free)} "
             "free: free some, or choose another place with HF_HOME or --model."
@@ -186,6 +232,8 @@ def _discard(path: Path, target: Path | None) -> None:
     The client's own `HFCacheInfo.delete_files` cannot: it passes over a repository in which a link
     is broken. Source of the cache's layout: https://huggingface.co/docs/hub/local-cache
     """
-    if target is None:  # a file of the Hub cache is a link to its blob, which has to go as well
-        path.resolve().unlink(missing_ok=True)
+    blob = path.resolve()
+    # a file of the Hub cache is a link to its blob, which has to go as well; nothing outside goes
+    if target is None and blob.is_relative_to(path.parents[2].resolve()):
+        blob.unlink(missing_ok=True)
     path.unlink(missing_ok=True)

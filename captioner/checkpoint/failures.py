@@ -4,6 +4,7 @@ Knows nothing of how a download goes.
 """
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 from captioner.errors import CaptionerError, DownloadError, DownloadInterrupted, first_line
@@ -13,8 +14,29 @@ from captioner.text import printable
 TRANSIENT_STATUS = {408, 425, 429}
 
 
-def explain(error: Exception, repo_id: str, target: Path | None) -> CaptionerError:
-    """The sentence for what the Hub client raised, as an error that says whether to try again."""
+def broken_off(repo_id: str, reason: str) -> DownloadInterrupted:
+    """The error for a download that broke off and keeps what it has finished."""
+    return DownloadInterrupted(
+        f"The download of {repo_id} broke off ({reason}); "
+        "start again to go on: the files that are finished are kept."
+    )
+
+
+def not_asked(repo_id: str, reason: str) -> DownloadInterrupted:
+    """The error for a Hub that cannot be asked what a download would bring."""
+    return DownloadInterrupted(f"the Hub cannot be asked how large {repo_id} is ({reason})")
+
+
+def explain(
+    error: Exception,
+    repo_id: str,
+    target: Path | None,
+    may_pass: Callable[[str, str], DownloadInterrupted] = broken_off,
+) -> CaptionerError:
+    """The sentence for what the Hub client raised, as an error that says whether to try again.
+
+    `may_pass` makes the error for trouble that may pass, of the repository and the reason.
+    """
     from huggingface_hub import errors
 
     where = place(target)
@@ -47,15 +69,7 @@ def explain(error: Exception, repo_id: str, target: Path | None) -> CaptionerErr
             return DownloadError(
                 f"The Hub refused {repo_id} with status {status}: check --repo-id and HF_TOKEN."
             )
-    return broken_off(repo_id, reason)
-
-
-def broken_off(repo_id: str, reason: str) -> DownloadInterrupted:
-    """The error for a download that broke off and keeps what it has finished."""
-    return DownloadInterrupted(
-        f"The download of {repo_id} broke off ({reason}); "
-        "start again to go on: the files that are finished are kept."
-    )
+    return may_pass(repo_id, reason)
 
 
 def _disk_refusal(error: OSError, repo_id: str, where: str) -> DownloadError | None:

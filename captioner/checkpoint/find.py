@@ -9,8 +9,10 @@ everything when it has no list. It also follows a reference that leads out of th
 from dataclasses import dataclass
 from pathlib import Path
 
+from captioner.checkpoint.bounds import check_bounds
+from captioner.checkpoint.files import check_files
 from captioner.checkpoint.fingerprint import checkpoint_fingerprint
-from captioner.checkpoint.inspect import inspect, refuse_code, weight_bytes
+from captioner.checkpoint.inspect import inspect, refuse_code, tensor_count, weight_bytes
 from captioner.errors import CheckpointError
 from captioner.macos import why_refused
 from captioner.records import Checkpoint
@@ -31,13 +33,20 @@ def find_checkpoint(settings: Settings) -> Checkpoint | MissingCheckpoint:
     """The checkpoint that the settings name, when it is whole; otherwise what is wrong with it.
 
     Raises:
-        CheckpointError: `--model` names a directory that is damaged and was not begun by a
-            download of ours, the checkpoint carries code, or it cannot be read.
+        CheckpointError: `--model` names a directory that is not there while nobody named a
+            repository for it, or one that is damaged and was not begun by a download of ours; the
+            checkpoint carries code or absurd numbers, or it cannot be read.
     """
-    directory = settings.model.expanduser() if settings.model else None
+    directory = settings.model
     try:
         directory = directory or _snapshot(settings.repo_id)
         if directory is None or not directory.exists():
+            if settings.model and not settings.may_download_into_model:
+                raise CheckpointError(
+                    f"--model {printable(str(settings.model))} does not exist: check the path. "
+                    "To download a model into it, name its repository with --repo-id, "
+                    "or make an empty directory there."
+                )
             return MissingCheckpoint(settings.model, (), ())
         return _examine(directory.absolute(), settings)
     except OSError as error:
@@ -51,9 +60,11 @@ def _examine(directory: Path, settings: Settings) -> Checkpoint | MissingCheckpo
     shown = printable(str(directory))
     if not directory.is_dir():
         raise CheckpointError(f"--model {shown} is not a directory; name one with the weights.")
+    check_files(directory)
     problems = inspect(directory)
     if not problems:
         refuse_code(directory, cached=settings.model is None)
+        check_bounds(directory, tensor_count(directory))
         # a snapshot directory of the Hub cache is named by its commit
         revision = checkpoint_fingerprint(directory) if settings.model else directory.name
         repo_id = None if settings.model else settings.repo_id
@@ -78,7 +89,7 @@ def known_revision(settings: Settings) -> str | None:
     try:
         if settings.model is None:
             return _cached_revision(settings.repo_id)
-        directory = settings.model.expanduser()
+        directory = settings.model
         return checkpoint_fingerprint(directory) if (directory / "config.json").is_file() else None
     except OSError:
         return None

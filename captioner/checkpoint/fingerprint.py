@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 
 BLOCK_BYTES = 1 << 20
+MAX_WHOLE_BYTES = 100_000_000  # larger files are no texts, whatever they are called
 BLOCKS = 16  # of a weight file that are read: any training changes nearly all of its numbers
 
 
@@ -23,11 +24,12 @@ def checkpoint_fingerprint(directory: Path) -> str:
     for path in sorted(directory.iterdir()):
         if path.name.startswith(".") or not path.is_file():
             continue
-        if path.suffix in (".json", ".jinja", ".txt", ".model"):
+        size = path.stat().st_size
+        text = path.suffix in (".json", ".jinja", ".txt", ".model")
+        if text and size <= MAX_WHOLE_BYTES:
             digest.update(f"{path.name}\0".encode(errors="surrogateescape"))
             digest.update(path.read_bytes())
-        elif path.suffix == ".safetensors":
-            size = path.stat().st_size
+        elif text or path.suffix == ".safetensors":
             digest.update(f"{path.name}\0{size}\0".encode(errors="surrogateescape"))
             with path.open("rb") as file:
                 for block in range(BLOCKS):

@@ -4,6 +4,7 @@ Reads headers and JSON, never the weights. Knows nothing of settings or of where
 """
 
 import json
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from captioner.checkpoint.files import opened, read_text
 from captioner.errors import CheckpointError
 from captioner.records import Checkpoint
 from captioner.text import printable
@@ -21,6 +23,11 @@ CONSOLIDATED = "consolidated.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD_NAME = re.compile(r"[^/\\\0]+\.safetensors")  # a file beside the index, nowhere else
 MAX_HEADER_BYTES = 100_000_000  # the limit that the safetensors format itself sets
+# of one number of each kind, in bits; kinds that are newer are not measured
+BITS = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "C64": 64} | {
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 8),
+}
 NOT_A_HEADER = (  # what reading garbage as a safetensors header raises
     *(struct.error, ValueError, LookupError, TypeError, AttributeError),
     *(RecursionError, OverflowError),
@@ -45,6 +52,7 @@ def inspect(directory: Path) -> list[Problem]:
 
     Raises:
         OSError: a file is there and cannot be read; nobody knows what is in it.
+        CheckpointError: it is no regular file, or too large to be read.
     """
     problems: list[Problem] = []
     configs: dict[str, Any] = {}
@@ -83,7 +91,7 @@ def refuse_code(directory: Path, cached: bool = False) -> None:
     has_code = not cached and any(directory.glob("*.py"))
     for path in sorted(directory.glob("*.json")):
         try:
-            config = json.loads(path.read_bytes())
+            config = json.loads(read_text(path))
         except (ValueError, RecursionError):
             continue
         if not isinstance(config, dict):
@@ -115,6 +123,11 @@ def weight_bytes(directory: Path) -> int:
     return sum((directory / shard).stat().st_size for shard in _shards(directory, []))
 
 
+def tensor_count(directory: Path) -> int:
+    """How many tensors the weights of a whole checkpoint hold."""
+    return sum(len(_header(directory / shard)[1]) for shard in _shards(directory, []))
+
+
 def is_embedded(checkpoint: Checkpoint) -> bool:
     """Whether it is the demonstration model that comes with this project."""
     return checkpoint.directory.resolve().is_relative_to(EMBEDDED_DIRECTORY)
@@ -126,7 +139,7 @@ def _only(directory: Path, present: str, absent: str) -> bool:
 
 def _json_object(directory: Path, name: str, problems: list[Problem]) -> dict[str, Any]:
     try:
-        value = json.loads((directory / name).read_bytes())
+        value = json.loads(read_text(directory / name))
         if isinstance(value, dict):
             return value
         problems.append(Problem(name, "not a JSON object", damaged=True))
@@ -164,15 +177,30 @@ def _shard_problem(path: Path) -> str | None:
     """
     try:
         size = path.stat().st_size
-        with path.open("rb") as file:
-            (header_bytes,) = struct.unpack("<Q", file.read(8))
-            if header_bytes > min(size, MAX_HEADER_BYTES):
-                return "damaged header"
-            header = json.loads(file.read(header_bytes))
-        ends = [int(v["data_offsets"][1]) for k, v in header.items() if k != "__metadata__"]
+        header_bytes, tensors = _header(path)
+        ends = [_end(tensor) for tensor in tensors]
     except FileNotFoundError:
         return "missing"
     except NOT_A_HEADER:
         return "damaged header"
     expected = 8 + header_bytes + max(ends, default=0)
     return None if size == expected else f"{size:,} bytes where {expected:,} are expected"
+
+
+def _header(path: Path) -> tuple[int, list[dict[str, Any]]]:
+    """The length of a shard's header, and what it says of each tensor."""
+    with opened(path) as file:
+        (header_bytes,) = struct.unpack("<Q", file.read(8))
+        if header_bytes > min(path.stat().st_size, MAX_HEADER_BYTES):
+            raise ValueError("longer than the file")
+        header = json.loads(file.read(header_bytes))
+    return header_bytes, [tensor for name, tensor in header.items() if name != "__metadata__"]
+
+
+def _end(tensor: dict[str, Any]) -> int:
+    """Where the data of a tensor ends, which has to be as long as its shape says."""
+    begin, end = map(int, tensor["data_offsets"])
+    bits = BITS.get(tensor["dtype"])
+    if not 0 <= begin <= end or (bits and math.prod(tensor["shape"]) * bits != (end - begin) * 8):
+        raise ValueError("a shape that its data has not")
+    return end

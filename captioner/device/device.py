@@ -21,19 +21,14 @@ from captioner.device.encoding import Encoded, Encoder, Prepared
 from captioner.device.model import (
     MlxModel,
     freed_afterwards,
+    is_dead,
     is_out_of_memory,
     peak_memory_bytes,
 )
 from captioner.device.rows import Request, Row, Rows
 from captioner.device.stopwatch import Stopwatch
 from captioner.device.work import Work
-from captioner.errors import (
-    CaptionError,
-    CheckpointError,
-    DeviceError,
-    DeviceStopped,
-    first_line,
-)
+from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped, first_line
 from captioner.pictures.reading import Reader
 from captioner.records import DeviceFigures
 
@@ -73,7 +68,8 @@ class Device:
     ) -> None:
         """Load the checkpoint in `directory`, to caption `batch_size` pictures at a time.
 
-        With "auto" as many as there is memory left for, at `max_tokens` tokens each. Pictures are
+        With "auto" as many as there is memory left for, at `max_tokens` tokens each; one at a time
+        unless the family of the model is known to caption the same in batches. Pictures are
         encoded ahead on a thread of their own where that is safe, and never without `encode_ahead`.
 
         Raises:
@@ -91,7 +87,7 @@ class Device:
         self._working: dict[Row, _Ready] = {}
         self._lock = threading.Lock()  # nothing is put in line once all that is was given up
         self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
-        self._stop_asked = False
+        self._stop_asked, self._died_of = False, ""
         loaded: Future[MlxModel] = Future()
         # daemons: one may hang in a file that cannot be read, and the process has to end
         self._thread = threading.Thread(
@@ -105,6 +101,7 @@ class Device:
         self._model = loaded.result()
         self.load_seconds = time.perf_counter() - started
         self.batch_size = self._batch_size
+        self.model_type = self._model.model_type
         self._preparing = threading.Thread(target=self._prepare, name="prepare", daemon=True)
         self._preparing.start()
 
@@ -148,7 +145,7 @@ class Device:
         while (work := self._line.get()) and not self._stopping.is_set():
             try:
                 self._enqueue(_Ready(work, self._model.prepare(work.reader.read(), work.request)))
-            except Exception as error:
+            except CaptionError as error:
                 work.fail(error)
             except BaseException as error:  # such as a panic in the tokenizers' Rust
                 work.fail(CaptionError(f"it cannot be prepared: {first_line(error)}"))
@@ -161,7 +158,9 @@ class Device:
     def _gone(self) -> DeviceError:
         if self._stop_asked:
             return DeviceStopped("The run was interrupted before this picture was captioned.")
-        return DeviceError("The MLX device has died; run again to go on where it stopped.")
+        return DeviceError(
+            f"The MLX device has died{self._died_of}; run again to go on where it stopped."
+        )
 
     # What follows runs on the device's own thread.
 
@@ -174,9 +173,7 @@ class Device:
     ) -> None:
         try:
             model = MlxModel(directory)
-            if batch_size == "auto":
-                batch_size = model.fitting_batch_size(max_tokens)
-            self._batch_size = batch_size
+            self._batch_size = model.batch_size(batch_size, max_tokens)
         except CheckpointError as error:
             loaded.set_exception(error)
             return
@@ -258,7 +255,7 @@ class Device:
                     ready.encoding.result() if ready.encoding else model.encode(ready.prepared)
                 )
             except Exception as error:
-                if is_out_of_memory(error):
+                if is_out_of_memory(error) or is_dead(error):
                     raise
                 del self._working[row]
                 ready.work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
@@ -276,14 +273,20 @@ class Device:
             if row.loop and work.again():
                 self._ahead.appendleft(ready)
             else:
-                work.finish(replace(model.describe(row), attempts=work.attempt))
+                made = model.describe(row)
+                work.finish(replace(made, attempts=work.attempt, batch_size=self._batch_size))
             del self._working[row]  # last, or a picture that fails here would be forgotten
 
     def _give_up(self, error: Exception) -> None:
         """A lone picture fails; several are done again, one by one, to find the one that fails.
 
-        When memory was the reason, all later batches are half as large.
+        When memory was the reason, all later batches are half as large. When the GPU refuses
+        everything, there is no use in going on.
         """
+        if is_dead(error):
+            self._died_of = f" ({first_line(error)})"
+            self._stopping.set()
+            return
         pictures = list(self._working.values())
         self._working.clear()
         if len(pictures) == 1:

@@ -6,13 +6,14 @@ Knows nothing of captions, queues or files. `mlx` is imported inside functions.
 import ctypes
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy.typing as npt
+import numpy as np
 
 # Their vision tower leaves no trace in the language model: what it finds, positions included, is
 # in what it returns. Others keep the positions of the latest picture in the model itself.
@@ -21,9 +22,12 @@ LEAVES_NO_TRACE = frozenset({"qwen3_vl", "qwen3_vl_moe"})
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What the model takes, as numpy arrays: token ids, patches and whatever its processor adds."""
+    """What the model takes: token ids, patches and whatever its processor adds.
 
-    arrays: dict[str, npt.NDArray[Any]]
+    MLX's arrays are numpy's here, also in lists; all else is as the processor made it.
+    """
+
+    arrays: dict[str, Any]
     image_tokens: int
     width: int  # pixels, as the model sees the picture
     height: int
@@ -32,6 +36,22 @@ class Prepared:
     def prompt_tokens(self) -> int:
         """How many tokens are prefilled, those of the picture included."""
         return int(self.arrays["input_ids"].size)
+
+
+class PreparedLater:
+    """A picture that is prepared by the thread that first looks at it."""
+
+    def __init__(self, make: Callable[[], Prepared]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Prepared:
+        made = self._make()
+        del self._make  # and the picture with it
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +67,26 @@ class Encoded:
 
 def as_mlx(prepared: Prepared) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Token ids, pixels, attention mask and the rest, as MLX arrays."""
-    import mlx.core as mx
-
-    arrays = {name: mx.array(value) for name, value in prepared.arrays.items()}
+    arrays = {name: _in_mlx(value) for name, value in prepared.arrays.items()}
     ids, mask = arrays.pop("input_ids"), arrays.pop("attention_mask", None)
     return ids, arrays.pop("pixel_values", None), mask, arrays
+
+
+def in_numpy(value: Any) -> Any:
+    """The value with numpy's arrays in place of MLX's, also in lists."""
+    import mlx.core as mx
+
+    if isinstance(value, list | tuple):
+        return type(value)(in_numpy(each) for each in value)
+    return np.array(value) if isinstance(value, mx.array) else value
+
+
+def _in_mlx(value: Any) -> Any:
+    import mlx.core as mx
+
+    if isinstance(value, list | tuple):
+        return type(value)(_in_mlx(each) for each in value)
+    return mx.array(value) if isinstance(value, np.ndarray) else value
 
 
 def encode(model: Any, prepared: Prepared) -> Encoded:

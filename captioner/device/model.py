@@ -5,14 +5,14 @@ It knows nothing of threads, except that MLX's streams belong to the thread that
 numpy arrays; all else has to run on the thread that loaded the checkpoint.
 """
 
+import importlib.metadata
 import importlib.util
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from captioner.checkpoint.inspect import without_code
@@ -22,11 +22,14 @@ from captioner.device.encoding import (
     Encoded,
     Encoder,
     Prepared,
+    PreparedLater,
     cache_kept,
     computed_in_parts,
     encode,
+    in_numpy,
     works_ahead,
 )
+from captioner.device.families import BATCHED, PREPARED_AHEAD, REFUSED
 from captioner.device.rows import BatchedRows, OneRow, Request, Row, Rows
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.records import Generation
@@ -37,6 +40,7 @@ BUFFER_CACHE_BYTES = 1 << 30
 AUTO_BATCH_SIZE = 16  # beyond it a caption takes longer than a batch gains
 KEY_VALUE_BYTES = 4  # of one number in the key-value cache, at most
 TYPICAL_PROMPT_TOKENS = 2_300  # a full-HD screenshot and a prompt, with Qwen3-VL
+TRIAL_SIDE = 224  # pixels; less is too small for some processors
 
 
 def require_mlx_vlm() -> None:
@@ -69,22 +73,56 @@ class MlxModel:
         from mlx_vlm import load
 
         mx.set_cache_limit(BUFFER_CACHE_BYTES)
+        shown = printable(str(directory))
         try:
+            declared = json.loads((directory / "config.json").read_bytes())["model_type"]
+            if reason := REFUSED.get(declared):
+                raise ValueError(reason)
             with without_code(directory) as clean:
                 self._model, self._processor = load(str(clean), trust_remote_code=False)
+            self._config = self._model.config
+            self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
+            self._tokenizer.stopping_criteria.reset(self._config.eos_token_id)
         except Exception as error:
-            shown = printable(str(directory))
             raise CheckpointError(f"MLX cannot load {shown}: {first_line(error)}") from error
-        self._config = self._model.config
-        self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
-        self._tokenizer.stopping_criteria.reset(self._config.eos_token_id)
+        self.model_type = str(self._config.model_type)
+        try:
+            self._try_out()
+        except Exception as error:
+            version = importlib.metadata.version("mlx-vlm")
+            raise CheckpointError(
+                f"mlx-vlm {version} cannot caption a picture with {shown} ({self.model_type}): "
+                f"{first_line(error)}"
+            ) from error
+
+    def _try_out(self) -> None:
+        """Make one token of a blank picture: what a family cannot do shows before a run begins."""
+        from mlx_vlm.generate.diffusion import is_diffusion_model
+
+        if is_diffusion_model(self._model):
+            raise ValueError("it does not write one token after another")
+        request = Request(".", None, 1, 0.0)
+        side = (TRIAL_SIDE, TRIAL_SIDE)
+        row = Row(self._prepared(Image.new("RGB", side, "white"), request), request)
+        if not row.prepared.arrays.keys() - {"input_ids", "attention_mask"}:
+            raise ValueError("it is a model for text, and takes no picture")
+        rows = self.rows(1)
+        rows.add(row)
+        rows.step()
 
     def prepare(self, image: Image.Image, request: Request) -> Prepared:
         """Tokenise the prompt and cut the picture into patches; on any one thread at a time.
 
+        Where the processor computes in MLX, that happens once the device's thread looks at it.
+
         Raises:
             CaptionError: the checkpoint's processor refuses the picture or the prompt.
         """
+        if self.model_type in PREPARED_AHEAD:
+            return self._prepared(image, request)
+        return cast(Prepared, PreparedLater(lambda: self._prepared(image, request)))
+
+    def _prepared(self, image: Image.Image, request: Request) -> Prepared:
         from mlx_vlm.prompt_utils import apply_chat_template
         from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
 
@@ -104,8 +142,19 @@ class MlxModel:
             )
         except Exception as error:
             raise CaptionError(f"the model's processor refuses it: {first_line(error)}") from error
-        arrays = {name: np.array(value) for name, value in inputs.items() if value is not None}
-        return self._described(arrays, image.size)
+        try:  # a ragged list is no array, and numpy knows nothing of bfloat16
+            arrays = {name: in_numpy(value) for name, value in inputs.items() if value is not None}
+            return self._described(arrays, image.size)
+        except Exception as error:
+            raise CaptionError(
+                f"the model's processor makes of it what MLX cannot take: {first_line(error)}"
+            ) from error
+
+    def batch_size(self, asked: int | Literal["auto"], max_tokens: int) -> int:
+        """How many captions to make at a time: one, unless a batch is known to give the same."""
+        if self.model_type not in BATCHED:
+            return 1
+        return self.fitting_batch_size(max_tokens) if asked == "auto" else asked
 
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
@@ -184,7 +233,7 @@ class MlxModel:
     def _decoded(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def _described(self, arrays: dict[str, npt.NDArray[Any]], size: tuple[int, int]) -> Prepared:
+    def _described(self, arrays: dict[str, Any], size: tuple[int, int]) -> Prepared:
         token_id = getattr(self._config, "image_token_id", None) or getattr(
             self._config, "image_token_index", None
         )
@@ -215,6 +264,11 @@ def peak_memory_bytes() -> int:
     import mlx.core as mx
 
     return int(mx.get_peak_memory())
+
+
+def is_dead(error: BaseException) -> bool:
+    """Whether the GPU refuses all that this process asks of it, as Metal does after a fault."""
+    return "SubmissionsIgnored" in str(error) or "excessive GPU errors" in str(error)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

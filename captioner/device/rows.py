@@ -223,7 +223,9 @@ class GumbelNoise:
         self._temperature = row.request.temperature
         self._top_p, self._top_k = top_p, top_k
         pixels = row.prepared.arrays.get("pixel_values", row.prepared.arrays["input_ids"])
-        self._digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16)
+        self._digest = hashlib.blake2b(digest_size=16)
+        for each in pixels if isinstance(pixels, list) else [pixels]:
+            self._digest.update(np.ascontiguousarray(each).data)
         self._digest.update(str(row.request.seed).encode())
         self._position = 0
 

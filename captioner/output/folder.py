@@ -20,10 +20,10 @@ from captioner.output.atomic import (
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lock import Lock, locked
 from captioner.output.planning import IMAGE_CHANGED, Planner
-from captioner.output.provenance import Provenance
+from captioner.output.provenance import OnlyRead, Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
-from captioner.records import Caption, Picture, Plan, Recipe, Scan, Skipped
+from captioner.records import Caption, Cost, Picture, Plan, Recipe, Scan, Skipped
 from captioner.run import Run
 from captioner.settings import Settings
 from captioner.text import printable
@@ -96,6 +96,18 @@ class OutputFolder:
                 f"Output directory {self} cannot be read ({error.strerror or error}): "
                 "check its permissions, and the disk that it is on."
             ) from error
+
+    def preview(self, scan: Scan, settings: Settings, recipe: Recipe) -> tuple[Plan, list[Cost]]:
+        """The plan of a run that would begin now, and what captions of the same model cost here.
+
+        Writes nothing, makes nothing and holds nothing: a run may be writing meanwhile.
+
+        Raises:
+            OutputError: the provenance cannot be read.
+        """
+        provenance = OnlyRead(self._directory / PROVENANCE)
+        planner = Planner(self._directory, provenance, settings, recipe)
+        return planner.plan(scan.pictures), planner.costs()
 
     def save(self, caption: Caption, recipe: Recipe) -> str:
         """Note what the caption was made from, then write its file; returns the file's name.

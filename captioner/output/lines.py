@@ -58,7 +58,7 @@ class Lines:
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 start = _start_of_last_line(file)
                 file.seek(start)
-                last = file.read(MAX_LINE)
+                last = file.read(min(os.fstat(descriptor).st_size - start, MAX_LINE))
             if start + len(last) < os.fstat(descriptor).st_size or not last:
                 return
             if self._is_torn(last):

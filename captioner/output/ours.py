@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 KINDS = {
@@ -43,7 +43,8 @@ def opened(path: Path, flags: int) -> Iterator[int]:
         _check(os.fstat(descriptor), flags)  # it may have been put there since
         yield descriptor
     finally:
-        os.close(descriptor)
+        with suppress(OSError):  # what has to last was flushed before
+            os.close(descriptor)
 
 
 def read_ours(path: Path, limit: int) -> bytes:
@@ -57,8 +58,9 @@ def read_ours(path: Path, limit: int) -> bytes:
         opened(path, os.O_RDONLY) as descriptor,
         os.fdopen(descriptor, "rb", closefd=False) as file,
     ):
-        data = file.read(limit + 1) if os.fstat(descriptor).st_size <= limit else b""
-        if len(data) > limit or os.fstat(descriptor).st_size > limit:
+        size = os.fstat(descriptor).st_size
+        data = file.read(min(size, limit) + 1)  # memory is taken for as much as that at once
+        if max(size, len(data)) > limit:
             raise NotOurs(errno.EFBIG, f"it is larger than {limit >> 20} MB")
     return data
 

@@ -14,7 +14,7 @@ from captioner.output.provenance import PROGRAM, Made, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
 from captioner.pictures.names import RESERVED, caption_file_names
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.records import Gone, Job, Picture, Plan, Recipe, Skipped, Unreadable
+from captioner.records import Cost, Gone, Job, Picture, Plan, Recipe, Skipped, Unreadable
 from captioner.settings import Settings
 from captioner.text import printable
 
@@ -101,13 +101,16 @@ class Planner:
         for picture in pictures:
             self._sort(picture, files[picture.key])
         captioned = [made for made in self._made.values() if made.caption_file]
+        limit = self._settings.limit or len(self._todo)
+        todo, later = self._todo[:limit], self._todo[limit:]
         return Plan(
             pictures,
             files,
             todo=[
-                Job(picture, file, number, len(self._todo), reason)
-                for number, (picture, file, reason) in enumerate(self._todo, start=1)
+                Job(picture, file, number, len(todo), reason)
+                for number, (picture, file, reason) in enumerate(todo, start=1)
             ],
+            later=[picture.key for picture, _, _ in later],
             up_to_date=self._up_to_date,
             edited=self._edited,
             left=self._left,
@@ -115,6 +118,14 @@ class Planner:
             unreadable=self._unreadable,
             gone=[Gone(m.image, m.caption_file) for m in captioned if m.image not in files],
         )
+
+    def costs(self) -> list[Cost]:
+        """What captions of earlier runs cost that were made by the model of the recipe."""
+        return [
+            made.cost
+            for made in self._made.values()
+            if made.cost and made.recipe and made.recipe.is_of_the_model_of(self._recipe)
+        ]
 
     def _sort(self, picture: Picture, file: str) -> None:
         """Put the picture where it belongs."""

@@ -22,7 +22,7 @@ from captioner.output.entries import entry_digest
 from captioner.output.lines import Lines
 from captioner.output.ours import NotOurs
 from captioner.pictures.names import MAX_NAME_BYTES, RESERVED
-from captioner.records import Caption, Picture, Recipe, Skipped, Stamp
+from captioner.records import Caption, Cost, Picture, Recipe, Skipped, Stamp
 from captioner.settings import RECIPE, Settings
 from captioner.text import printable
 
@@ -49,6 +49,7 @@ class Made:
     flagged: bool = False
     skipped: str = ""  # the reason; empty when it was captioned
     program: str = ""  # the version that said so
+    cost: Cost | None = None  # of its caption; None when the line does not tell
 
 
 class Provenance:
@@ -79,6 +80,7 @@ class Provenance:
             image_tokens=generation.image_tokens,
             generated_tokens=generation.generated_tokens,
             seconds=round(generation.seconds, 3),
+            batch_size=generation.batch_size,
             repo_id=recipe.repo_id,
             revision=recipe.revision,
             **recipe.settings(),
@@ -193,6 +195,13 @@ class Provenance:
             raise cannot_write(self._lines.path, error) from error
 
 
+class OnlyRead(Provenance):
+    """The file, for somebody who may not write to it."""
+
+    def add_touched(self, picture: Picture, stamp: Stamp) -> None:
+        """Nothing: the bytes are read once more by whoever comes next."""
+
+
 def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
     if line["version"] != VERSION:
         raise ValueError("another version of the format")
@@ -226,6 +235,7 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         ),
         bool(line["flags"]),
         program=str(line["program"]),
+        cost=_cost(line),
     )
 
 
@@ -233,3 +243,12 @@ def _is_caption_file(name: str) -> bool:
     if Path(name).name != name or not name.endswith(".json") or name.casefold() in RESERVED:
         return False
     return "\0" not in name and len(os.fsencode(name)) <= MAX_NAME_BYTES
+
+
+def _cost(line: dict[str, Any]) -> Cost | None:
+    """What the caption of the line cost; None when that makes no sense. Nothing depends on it."""
+    figures = [line.get("image_tokens"), line.get("seconds"), line.get("batch_size", 1)]
+    numbers = [n for n in figures if isinstance(n, (int, float)) and 0 <= n < 1e9]
+    if len(numbers) < len(figures) or numbers[2] < 1:
+        return None
+    return Cost(int(numbers[0]), float(numbers[1]), int(numbers[2]))

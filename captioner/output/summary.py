@@ -41,6 +41,7 @@ def _counts(run: Run) -> dict[str, int]:
         "up_to_date": len(plan.up_to_date),
         "edited": len(plan.edited),
         "left": len(plan.left),
+        "later": len(plan.later),
         "skipped": len(run.all_skipped),
         "failed": len(run.failures),
         "unreadable": len(plan.unreadable),

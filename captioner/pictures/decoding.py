@@ -136,12 +136,21 @@ def _opened(parts: ImageParts) -> PngImageFile | JpegImageFile:
     # not Image.open: it warns of large pictures, and looks at the file for other formats
     is_png = parts.pixels.startswith(PNG_SIGNATURE)
     image = (PngImageFile if is_png else JpegImageFile)(io.BytesIO(parts.pixels))
-    width, height = image.size
+    check_shape(image.size)
+    return image
+
+
+def check_shape(size: tuple[int, int]) -> None:
+    """Refuse a picture that is too large or too long.
+
+    Raises:
+        UnreadableImage: its size or shape is absurd.
+    """
+    width, height = size
     if width * height > MAX_FILE_PIXELS:
         raise UnreadableImage(f"more than {MAX_FILE_PIXELS:,} pixels")
-    if max(image.size) > MAX_ASPECT_RATIO * min(image.size):
+    if max(size) > MAX_ASPECT_RATIO * min(size):
         raise UnreadableImage(f"{width}×{height} pixels: an aspect ratio over {MAX_ASPECT_RATIO}")
-    return image
 
 
 def _scale(image: Image.Image, parts: ImageParts, size: tuple[int, int]) -> None:

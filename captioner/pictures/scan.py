@@ -6,10 +6,12 @@ Opens no picture: a file counts by its name and type alone, so a FIFO is never w
 import os
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 from captioner.errors import InputError, InputGone
 from captioner.macos import why_refused
+from captioner.pictures.ignored import HIDDEN, LINK, SPECIAL, SUBFOLDER, in_words, kind_of
 from captioner.records import Picture, Scan
 from captioner.text import printable
 
@@ -37,21 +39,28 @@ def scan(directory: Path) -> Scan:
     """The PNG, JPG and JPEG files of `directory`, in natural order (`diagram2`, `diagram10`).
 
     Hidden files, macOS's `._` doubles, anything that is not a regular file, and links that lead
-    out of the directory are left out.
+    out of the directory are left out; the scan says how many there are.
 
     Raises:
         InputError: the directory cannot be listed any more.
     """
+    names: list[str] = []
+    ignored: Counter[str] = Counter()
     try:
         place = _identity(directory)
         with os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if _is_picture(entry, directory)]
+            for entry in entries:
+                if kind := _ignored_as(entry, directory):
+                    ignored[kind] += 1
+                else:
+                    names.append(entry.name)
     except OSError as error:
         raise InputError(
             f"Input directory {printable(str(directory))} cannot be listed: {why_refused(error)}."
         ) from None
     names.sort(key=natural_key)
-    return Scan((Picture(name, directory / name) for name in names), place)
+    pictures = (Picture(name, directory / name) for name in names)
+    return Scan(pictures, place, in_words(ignored))
 
 
 def check_still_there(scan: Scan | None, directory: Path) -> None:
@@ -68,7 +77,7 @@ def check_still_there(scan: Scan | None, directory: Path) -> None:
             return
         how = "another directory is in its place now"
     except OSError as error:
-        how = error.strerror or str(error)
+        how = why_refused(error)
     raise InputGone(
         f"Input directory {printable(str(directory))} has gone away ({how}). The captions saved "
         "so far are safe; see that it is there again (is its volume mounted?), and run again."
@@ -80,16 +89,25 @@ def _identity(directory: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _is_picture(entry: "os.DirEntry[str]", directory: Path) -> bool:
-    if entry.name.startswith(".") or not entry.name.lower().endswith(SUFFIXES):
-        return False
-    if not entry.is_symlink():
-        return entry.is_file()
+def _ignored_as(entry: "os.DirEntry[str]", directory: Path) -> str | None:
+    """What an entry is when it is no picture of the directory; None when it is one."""
+    if entry.name.startswith("."):
+        return HIDDEN
     try:
+        if not entry.is_symlink():
+            return SUBFOLDER if entry.is_dir() else _kind(entry.name, entry.is_file())
         target = Path(entry.path).resolve(strict=True)
-        return target.is_relative_to(directory.resolve()) and target.is_file()
+        inside = target.is_relative_to(directory.resolve()) and target.is_file()
+        return _kind(entry.name, True) if inside else LINK
     except (OSError, RuntimeError):  # it leads nowhere, in circles (RuntimeError before 3.13)
-        return False
+        return LINK
+
+
+def _kind(name: str, regular: bool) -> str | None:
+    """The suffix of a file that is no picture, such as `HEIC`, or what else keeps it from being."""
+    if not regular:
+        return SPECIAL
+    return None if name.lower().endswith(SUFFIXES) else kind_of(Path(name).suffix)
 
 
 def _exists(path: Path) -> bool:

@@ -3,24 +3,31 @@ and a wrong flag answer at once."""
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    CliPositionalArg,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from captioner.fields import Place
 from captioner.settings import Settings
 from captioner.text import printable
 
 PREFIX = "CAPTION_"
+KEPT_BY_DEFAULT = "90d"  # in the database of the temporary server, which nobody else cleans
+FOLDER = "folder"  # what is given without a flag
 
 # what a value must be, for the kinds of pydantic's complaints; braces are filled from the limits
 EXPECTED = {
@@ -44,6 +51,15 @@ EXPECTED = {
     "string_pattern_mismatch": "of the form owner/name",  # only repositories have a pattern
     "string_unicode": "valid UTF-8",
 }
+
+
+class _Variables(EnvSettingsSource):
+    """The variables of flags; what is given without one has none."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        if field_name == FOLDER:
+            return None, field_name, False
+        return super().get_field_value(field, field_name)
 
 
 class Flags(Settings, BaseSettings):
@@ -77,21 +93,28 @@ class Flags(Settings, BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, which come first by themselves, then the variables that are not empty."""
-        variables = EnvSettingsSource(settings_cls, case_sensitive=False, env_ignore_empty=True)
+        variables = _Variables(settings_cls, case_sensitive=False, env_ignore_empty=True)
         return init_settings, variables
 
     def settings(self) -> Settings:
-        """The settings of the run, without what a command knows besides."""
-        return Settings.model_validate(self.model_dump(include=set(Settings.model_fields)))
+        """The settings of the run, without what a command knows besides; what nobody gave is not
+        given there either."""
+        given = self.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+        return Settings.model_validate(given)
 
 
 def _writable(path: Path) -> Path:
-    path = path.expanduser()
     try:
         path.open("a").close()
     except OSError as error:
         raise ValueError(f"cannot be written to: {path}: {error.strerror}") from error
     return path
+
+
+def _days(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}d", value):
+        raise ValueError("must be a number of days such as 90d")
+    return value
 
 
 class CommandLine(Flags):
@@ -101,11 +124,45 @@ class CommandLine(Flags):
     --max-tokens. Flags go before variables.
     """
 
+    folder: CliPositionalArg[Place | None] = Field(
+        default=None, description="The same as --input-dir."
+    )
+    plan: bool = Field(
+        default=False,
+        description="Say what a run would do and how long that may take, and do nothing.",
+    )
     quiet: bool = Field(default=False, description="Show problems and the end only.")
-    log_file: Annotated[Path, AfterValidator(_writable)] | None = Field(
+    log_file: Annotated[Place, AfterValidator(_writable)] | None = Field(
         default=None, description="Append all lines to this file, also those of a quiet run."
     )
     debug: bool = Field(default=False, description="Show tracebacks and Prefect's own log lines.")
+    keep_runs: Annotated[str, AfterValidator(_days)] | None = Field(
+        default=None,
+        description="Remove runs of this flow from Prefect's database when they are older, such as "
+        "90d. Left out, it is 90d where the server is only for the time of the run, and none "
+        "are removed from the server that PREFECT_API_URL names.",
+    )
+
+    def runs_kept_for(self, temporary_server: bool) -> timedelta | None:
+        """How long runs stay in Prefect's database; None for ever."""
+        days = self.keep_runs or (KEPT_BY_DEFAULT if temporary_server else None)
+        return timedelta(days=int(days.removesuffix("d"))) if days else None
+
+    @field_validator(FOLDER)
+    @classmethod
+    def _one_folder(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        named = info.data.get("input_dir", folder)
+        if folder and folder != named and _is_given("--input-dir"):
+            raise ValueError(
+                f"is given twice, as {printable(str(folder))} and as "
+                f"--input-dir {printable(str(named))}: give one"
+            )
+        return folder
+
+    def settings(self) -> Settings:
+        """The settings of the run; the folder that stands by itself goes before a variable."""
+        settings = super().settings()
+        return settings.model_copy(update={"input_dir": self.folder}) if self.folder else settings
 
 
 F = TypeVar("F", bound=Flags)
@@ -124,7 +181,7 @@ def parse_command_line(kind: type[F]) -> F:
 
 
 def _warn_of_unknown_variables(kind: type[Flags]) -> None:
-    known = {PREFIX + name.upper() for name in kind.model_fields}
+    known = {PREFIX + name.upper() for name in kind.model_fields if name != FOLDER}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             print(f"{printable(name)} is no setting; --help lists them.", file=sys.stderr)
@@ -139,11 +196,17 @@ def _refuse(problems: Sequence[ErrorDetails]) -> NoReturn:
 
 def _source(name: str) -> str:
     """The flag or the environment variable that gave the setting `name` its value."""
+    if name == FOLDER:
+        return "The folder"
     flag = "--" + name.replace("_", "-")
-    if any(argument.split("=")[0] == flag for argument in sys.argv[1:]):
+    if _is_given(flag):
         return flag
     variable = PREFIX + name.upper()
     return next((key for key in os.environ if key.upper() == variable), flag)
+
+
+def _is_given(flag: str) -> bool:
+    return any(argument.split("=")[0] == flag for argument in sys.argv[1:])
 
 
 def _complaint(problems: Sequence[ErrorDetails]) -> str:

@@ -23,13 +23,13 @@ DEBUG_VARIABLE = "CAPTION_DEBUG"
 RUN_LOGGERS = ("prefect.flow_runs", "prefect.task_runs")
 FINISHED = "Finished in state "  # how the line about a run's end begins
 COMPLETED = f"{FINISHED}Completed()"
-SKIPPED = f"{FINISHED}Skipped("
 # of a task run, by a line of our own
-TOLD = (SKIPPED, f"{FINISHED}Flagged(", f"{FINISHED}Cancelled(")
+TOLD = (f"{FINISHED}Skipped(", f"{FINISHED}Flagged(", f"{FINISHED}Cancelled(")
 INTERRUPTED = "aborted by"  # said in our own words
 CAPTION = "caption"  # marks a record with a caption, which is for the UI
 CONNECTION_LOGGER = "prefect.events.clients"  # complains, for every event, of a lost server
 PRIVATE_LOGGERS = "prefect._"  # what Prefect says of its insides means nothing to a user
+MLX_VLM = "/mlx_vlm/"  # what it logs as an error it raises as well
 QUEUE_LOGGERS = ("EventsWorker", "APILogWorker")  # count what they have still to send at the end
 
 
@@ -138,8 +138,10 @@ class OursOrSerious(logging.Filter):
         """Whether the record is shown."""
         if getattr(record, CAPTION, False):
             return False
-        if debugging() or not record.pathname.startswith(self._prefect):
+        if debugging():
             return True
+        if not record.pathname.startswith(self._prefect):
+            return record.levelno < logging.ERROR or MLX_VLM not in record.pathname
         if record.levelno < logging.WARNING or record.name.startswith(PRIVATE_LOGGERS):
             return False
         if getattr(record, "ends_the_run", False) or self._is_about_server(record):

@@ -59,8 +59,10 @@ class ServerError(Exception):
 
 
 @contextmanager
-def prefect_server(say: Callable[[str], None] = print) -> Iterator[None]:
-    """The server that Prefect is configured for, or a temporary one; `say` tells of waiting for it.
+def prefect_server(say: Callable[[str], None] = print) -> Iterator[bool]:
+    """The server that Prefect is configured for, or a temporary one; whether it is temporary.
+
+    `say` tells of waiting for it.
 
     Raises:
         ServerError: the temporary server does not start.
@@ -68,13 +70,13 @@ def prefect_server(say: Callable[[str], None] = print) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
     if PREFECT_API_URL.value():
-        yield
+        yield False
         return
     log = Path(PREFECT_HOME.value()) / "temporary-server.log"
     say("Starting a temporary Prefect server (about 10 s, 20 s the first time)...")
     with _running(log) as url, temporary_settings({PREFECT_API_URL: f"{url}/api"}):
         try:
-            yield
+            yield True
         finally:
             send_what_is_queued()
 

@@ -11,6 +11,8 @@ from flows.hosting import starting
 from flows.hosting.starting import CANNOT_START, INTERRUPTED
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from prefect import Flow
     from prefect.client.schemas.objects import State
 
@@ -33,11 +35,31 @@ def begin() -> "CommandLine":
     command = parse_command_line(CommandLine)
     if command.debug:
         os.environ[DEBUG_VARIABLE] = "1"
+    if command.plan:
+        raise SystemExit(_plan(command))
     logging.raiseExceptions = command.debug  # or Prefect prints each log line that it cannot send
     os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(LOGGING_CONFIG))
     os.environ.setdefault("DO_NOT_TRACK", "1")  # nothing of a run leaves the machine
     SCREEN.open(command.quiet, command.log_file)
     return command
+
+
+def _plan(command: "CommandLine") -> int:
+    """Say what a run would do; returns the exit code."""
+    from captioner.errors import CaptionerError
+    from flows.hosting.plan import show_plan
+    from flows.hosting.screen import SCREEN
+
+    try:
+        show_plan(command.settings())
+    except CaptionerError as error:
+        SCREEN.say(str(error))
+        return CANNOT_START
+    except Exception as error:
+        if command.debug:
+            raise
+        return _unexpected(error)
+    return DONE
 
 
 def main() -> int:
@@ -63,8 +85,10 @@ def run(flow: "Flow[Any, Any]", command: "CommandLine") -> int:
         Interrupts(SCREEN.last_words, lambda: _ended(watch.run)).take_over()
         try:
             name_server()
-            with prefect_server(SCREEN.remark):
+            with prefect_server(SCREEN.remark) as temporary:
                 code = _run(flow, command, watch)
+                if code != INTERRUPTED and (kept := command.runs_kept_for(temporary)):
+                    _tidy(kept)
         except ServerError as error:
             SCREEN.say(str(error))
             return CANNOT_START
@@ -97,6 +121,23 @@ def _run(flow: "Flow[Any, Any]", command: "CommandLine", watch: "Watch") -> int:
     if flow_run_id := state.state_details.flow_run_id:
         wait_until_recorded(flow_run_id, len(finished.ids))
     return code
+
+
+def _tidy(kept: "timedelta") -> None:
+    """Remove old runs from Prefect's database; the run itself is over, so nothing here fails it."""
+    from httpx import HTTPError
+
+    from captioner.errors import first_line
+    from flows.hosting.old_runs import remove_old_runs
+    from flows.hosting.screen import SCREEN
+
+    try:
+        if removed := remove_old_runs(kept):
+            SCREEN.remark(
+                f"Removed {removed} run(s) older than {kept.days} days from Prefect's database."
+            )
+    except HTTPError as error:
+        SCREEN.say(f"Old runs stay in Prefect's database: {first_line(error)}")
 
 
 def _without_server(run: "Run | None") -> int:

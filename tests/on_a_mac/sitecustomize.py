@@ -4,7 +4,8 @@ It answers `captioner.macos.on_macos`, and does what of macOS that module leans 
 flag of a file that was evicted to iCloud (and that reading it fails), and F_FULLFSYNC, which is
 noted. Torch and torchvision cannot be imported, as in an install without them.
 
-MAC_VERSION is the version, MAC_EVICTED the name of the file, MAC_FLUSHES where flushes are noted.
+MAC_VERSION is the version, MAC_EVICTED the name of the file, MAC_MAY_NOT_FETCH the policy that
+launchd sets, MAC_FLUSHES where flushes are noted.
 """
 
 import builtins
@@ -59,6 +60,7 @@ def _noted_fcntl(descriptor: Any, command: int, *rest: Any) -> Any:
 
 
 macos.on_macos = lambda: True
+macos.may_fetch = lambda: "MAC_MAY_NOT_FETCH" not in os.environ
 platform.mac_ver = lambda *_: (os.environ.get("MAC_VERSION", ""), ("", "", ""), "arm64")
 fcntl.F_FULLFSYNC = FULL  # type: ignore[attr-defined]
 fcntl.fcntl = _noted_fcntl

@@ -1,0 +1,69 @@
+"""What the settings are made of: marks that say whether a caption depends on one, and types that
+read what a person writes. Knows none of the settings.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from captioner.text import printable
+
+
+@dataclass(frozen=True, slots=True)
+class InRecipe:
+    """Marks a setting that a caption depends on: it is made again when the setting changes."""
+
+    name: str  # in the reason for that, such as `pixel cap changed`
+
+
+@dataclass(frozen=True, slots=True)
+class NotInRecipe:
+    """Marks a setting that leaves captions as they are."""
+
+    why: str
+
+
+def _colour(value: str) -> str:
+    from PIL import ImageColor  # here, so that a wrong flag and --help answer at once
+
+    samples: tuple[int, ...] = ()
+    with suppress(ValueError):
+        samples = ImageColor.getrgb(value)
+    # Pillow takes rgb(300,0,0) too, and a fourth sample for what is see-through
+    if len(samples) != 3 or not all(0 <= sample <= 255 for sample in samples):
+        raise PydanticCustomError("colour", "Input should be a colour such as white or #1e90ff")
+    return value
+
+
+def split_at_commas(value: Any) -> Any:
+    """A list that is given as one text: `txt,csv`."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def _place(value: Any) -> Any:
+    """A path as a person writes it, wherever it comes from: `~` and `~user` are home folders."""
+    if value == "":  # Path("") is the current directory, which nobody meant
+        raise ValueError("must not be empty")
+    if not isinstance(value, str | Path):
+        return value
+    if "\0" in str(value):
+        raise ValueError("must not hold a zero byte")
+    if str(value).startswith("~"):
+        try:
+            return Path(value).expanduser()
+        except (RuntimeError, ValueError):  # of nobody, of a name that nobody can have
+            shown = printable(str(value))
+            raise ValueError(
+                f"is in the home folder of a user whom this machine does not know: {shown}; "
+                f"for a folder of that name write ./{shown}"
+            ) from None
+    # `./~a`: a Path forgets the dot, and would be taken for a home folder the next time
+    return Path(value).absolute() if str(Path(value)).startswith("~") else value
+
+
+Place = Annotated[Path, BeforeValidator(_place)]
+Colour = Annotated[str, AfterValidator(_colour)]

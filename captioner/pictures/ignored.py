@@ -1,0 +1,40 @@
+"""What else lies in a folder of pictures, counted by kind, and in words.
+
+Knows nothing of how the folder is looked through.
+"""
+
+from collections import Counter
+
+from captioner.text import counted
+
+HIDDEN, OTHER, LINK, SPECIAL, SUBFOLDER = "hidden", "other", "link", "special", "subfolder"
+WORDS = {
+    LINK: ("link that leads nowhere or elsewhere", "links that lead nowhere or elsewhere"),
+    SPECIAL: ("special file", "special files"),
+    HIDDEN: ("hidden", "hidden"),
+    SUBFOLDER: ("subfolder not looked into", "subfolders not looked into"),
+}
+KINDS_SHOWN = 8
+LONGEST_SUFFIX = 8
+
+
+def kind_of(suffix: str) -> str:
+    """What a file counts as by its suffix: `HEIC`, or `other` when that is no word."""
+    word = suffix.removeprefix(".").upper()
+    return word if word.isascii() and word.isalnum() and len(word) <= LONGEST_SUFFIX else OTHER
+
+
+def in_words(ignored: Counter[str]) -> str:
+    """For example `14 HEIC, 3 WEBP; 2 subfolders not looked into`.
+
+    Empty when nothing but hidden files was ignored, as nearly every folder of a Mac has them.
+    """
+    if not ignored.keys() - {HIDDEN}:
+        return ""
+    kinds = {kind: n for kind, n in ignored.items() if kind not in (*WORDS, OTHER)}
+    ranked = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
+    files = [f"{kinds[kind]:,} {kind}" for kind in ranked[:KINDS_SHOWN]]
+    if rest := ignored[OTHER] + sum(kinds[kind] for kind in ranked[KINDS_SHOWN:]):
+        files.append(counted(rest, "other file"))
+    others = [counted(ignored[kind], *WORDS[kind]) for kind in WORDS if kind in ignored]
+    return "; ".join(filter(None, (", ".join(files), *others)))
