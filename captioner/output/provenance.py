@@ -24,7 +24,7 @@ from captioner.output.ours import NotOurs
 from captioner.pictures.names import MAX_NAME_BYTES, RESERVED
 from captioner.records import Caption, Cost, Picture, Recipe, Skipped, Stamp
 from captioner.settings import RECIPE, Settings
-from captioner.text import printable
+from captioner.text import counted, printable
 
 VERSION = 1
 OPENING = f'{{"version": {VERSION}, "at": "'.encode()  # of every line
@@ -126,7 +126,8 @@ class Provenance:
         if strange and not ours:
             raise self._not_ours("no line of it says what a caption was made from")
         if strange:
-            logger.warning("%d line(s) of %s cannot be understood and do not count", strange, self)
+            lines = counted(strange, "line")
+            logger.warning("%s of %s cannot be understood: not counted", lines, self)
         return latest
 
     def values(self) -> Iterator[dict[str, Any]]:
