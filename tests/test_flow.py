@@ -169,7 +169,9 @@ def test_the_summary_says_what_happened(run_flow: RunFlow, folders: Settings) ->
         "up_to_date": 0,
         "edited": 0,
         "left": 0,
+        "later": 0,
         "skipped": 1,
+        "unreadable": 0,
         "failed": 0,
         "gone": 0,
     }

@@ -224,17 +224,17 @@ def test_row_16_prompts_of_the_usual_length_are_not_remarked_on() -> None:
 
 
 class Odd:
-    """A processor that hands out one thing more."""
+    """A processor that hands out something odd under a name."""
 
-    def __init__(self, processor: object, more: Callable[[], object]) -> None:
-        self._processor, self._more = processor, more
+    def __init__(self, processor: object, name: str, odd: Callable[[], object]) -> None:
+        self._processor, self._name, self._odd = processor, name, odd
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._processor, name)
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         inputs = self._processor(*args, **kwargs)  # type: ignore[operator]
-        inputs["more"] = self._more()
+        inputs[self._name] = self._odd()
         return inputs
 
 
@@ -245,14 +245,18 @@ def bfloat16() -> object:
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("more", [lambda: [[1], [1, 2]], bfloat16], ids=["ragged", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "odd"),
+    [("image_grid_thw", lambda: [[1], [1, 2]]), ("more", bfloat16)],
+    ids=["ragged", "bfloat16"],
+)
 def test_row_19_what_numpy_cannot_take_fails_one_picture(
-    more: Callable[[], object], tmp_path: Path
+    name: str, odd: Callable[[], object], tmp_path: Path
 ) -> None:
     model = MlxModel(CHECKPOINT)
     picture = load_image(draw_picture(tmp_path / "a.png"), 0)
     request = Request(DEFAULT_USER_PROMPT, None, 8, 0.0)
     assert isinstance(model.prepare(picture, request).arrays["input_ids"], np.ndarray)
-    vars(model)["_processor"] = Odd(vars(model)["_processor"], more)
+    vars(model)["_processor"] = Odd(vars(model)["_processor"], name, odd)
     with pytest.raises(CaptionError, match=r"^the model's processor "):
         model.prepare(picture, request)
