@@ -1,4 +1,4 @@
-"""What MLX's CUDA backend needs to multiply quantised weights at its speed. Knows nothing of captions.
+"""What MLX's CUDA backend needs to multiply quantised weights fast. Knows nothing of captions.
 
 `mlx` is imported inside functions.
 """
@@ -6,7 +6,7 @@
 from typing import Any
 
 # From so many rows on, one pass over weights in full and cuBLAS beat the quantised product, whose
-# tiles are small: 2.1 times at 2,056 rows of Qwen3-VL-4B on an H100.
+# tiles are small: a prefill of 2,056 tokens of Qwen3-VL-4B took 55 ms in place of 138 on an H100.
 FULL_ROWS = 128
 
 
