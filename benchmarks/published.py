@@ -1,4 +1,4 @@
-"""Random checkpoints in the geometry of published ones, quantised as they are, made without a download.
+"""Random checkpoints in the geometry of published ones, quantised as they are.
 
 Their captions say nothing, but cost what the real ones cost. Like the small one they never end a
 text, and attention is sharp enough for the next token to depend on the whole of the prompt, so that
