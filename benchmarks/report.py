@@ -32,7 +32,7 @@ def summarised(runs: dict[str, list[Run]], pictures: int) -> dict[str, Any]:
     peer = [min(times) for times in zip(*peers, strict=True)]
     flows = [name for name in runs if name[0] in "de"]
     best = min((n for n in flows if n[0] == "e"), key=lambda n: median(seconds[n]), default=None)
-    ratios = {}
+    ratios: dict[str, float] = {}
     if "a" in seconds:
         ratios |= {f"{n} ÷ a": _ratio(seconds["a"], seconds[n]) for n in runs if n != "a"}
     if best and peer:
