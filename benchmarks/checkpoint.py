@@ -1,9 +1,9 @@
-"""Random checkpoints: one that is worth measuring, and one that costs next to nothing.
+"""Random checkpoints: small ones here, those of a published geometry in `published.py`.
 
 About 50 M parameters in float32, or 0.4 M: a dense Qwen3-VL with the tokenizer, the chat template
-and the processor of the embedded one. Of the large one only tokens of plain text can ever win: no
-end of text, so that all captions are equally long, and no special token, unknown number or half of
-a UTF-8 character, so that all decoders give one text. The tiny one says `a blue box`, and ends.
+and the processor of the embedded one. Only tokens of plain text can ever win: no end of text, so
+that all captions are equally long, and no special token, unknown number or half of a UTF-8
+character, so that all decoders give one text. The tiny one says `a blue box`, and ends.
 
     python -m benchmarks.checkpoint DIRECTORY
 """
@@ -94,44 +94,61 @@ def make_checkpoint(directory: Path, tiny: bool = False) -> None:
     from mlx.utils import tree_flatten
     from mlx_vlm.models import qwen3_vl
 
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in COPIED:
-        shutil.copyfile(EMBEDDED / name, directory / name)
     config = _config(tiny)
     mx.random.seed(SEED)
     model = qwen3_vl.Model(qwen3_vl.ModelConfig.from_dict(json.loads(json.dumps(config))))
     weights: dict[str, Any] = dict(tree_flatten(model.parameters()))
-    reachable = mx.array([float(n in plain_text_tokens()) for n in range(VOCABULARY)])
-    weights["language_model.lm_head.weight"] *= reachable[:, None]  # others get a logit of 0
+    weights["language_model.lm_head.weight"] *= reachable(VOCABULARY)  # others get a logit of 0
     if tiny:
         _say_a_sentence(weights)
+    directory.mkdir(parents=True, exist_ok=True)
     mx.save_safetensors(str(directory / "model.safetensors"), weights, metadata={"format": "mlx"})
+    least = (1 if tiny else MIN_IMAGE_TOKENS) * TOKEN_PIXELS
+    write_the_rest(directory, config, (least, MAX_IMAGE_TOKENS * TOKEN_PIXELS))
+
+
+def write_the_rest(directory: Path, config: dict[str, Any], pixels: tuple[int, int]) -> None:
+    """All but the weights: tokenizer, a processor of at least and at most so many `pixels`, and the
+    configuration, last of all."""
+    for name in COPIED:
+        shutil.copyfile(EMBEDDED / name, directory / name)
     for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
         processor = json.loads((EMBEDDED / name).read_bytes())
-        processor["size"] = {
-            "shortest_edge": (1 if tiny else MIN_IMAGE_TOKENS) * TOKEN_PIXELS,
-            "longest_edge": MAX_IMAGE_TOKENS * TOKEN_PIXELS,
-        }
+        processor["size"] = {"shortest_edge": pixels[0], "longest_edge": pixels[1]}
         _write(directory / name, processor)
     generation = json.loads((EMBEDDED / "generation_config.json").read_bytes())
     _write(directory / "generation_config.json", generation)
     _write(directory / "config.json", config)
 
 
-def is_made(directory: Path) -> bool:
-    """Whether `directory` holds the checkpoint that `make_checkpoint` would write now."""
+def is_made(directory: Path, config: dict[str, Any] | None = None) -> bool:
+    """Whether `directory` holds the checkpoint of `config`, which is that of `make_checkpoint`."""
     try:
-        return bool(json.loads((directory / "config.json").read_bytes()) == _config())
+        made = json.loads((directory / "config.json").read_bytes())
     except (OSError, ValueError):
         return False
+    return bool(made == (config or _config()))
+
+
+def reachable(vocabulary: int) -> Any:
+    """A column of ones for the tokens that may win, of zeros for all others."""
+    import mlx.core as mx
+
+    plain = plain_text_tokens()
+    return mx.array([[float(number in plain)] for number in range(vocabulary)])
 
 
 def plain_text_tokens() -> set[int]:
-    """The numbers of the tokens that are printable ASCII."""
+    """The numbers of the tokens that are printable ASCII, and not added ones.
+
+    Added tokens begin and end texts: `<|endoftext|>` is printable ASCII too.
+    """
+    tokenizer = json.loads((EMBEDDED / "tokenizer.json").read_bytes())
+    added = {token["id"] for token in tokenizer["added_tokens"]}
     return {
         number
-        for token, number in _vocabulary().items()
-        if token.replace("Ġ", " ").isascii() and token.isprintable()
+        for token, number in tokenizer["model"]["vocab"].items()
+        if token.replace("Ġ", " ").isascii() and token.isprintable() and number not in added
     }
 
 
@@ -166,6 +183,7 @@ def _config(tiny: bool = False) -> dict[str, Any]:
         "text_config": TEXT | ends | (TINY_TEXT if tiny else {}),
         "vision_config": VISION | (TINY_VISION if tiny else {}),
         "seed": SEED,
+        "plain_text_tokens": len(plain_text_tokens()),
     }
 
 

@@ -59,9 +59,9 @@ def main(checkpoint: Path, pictures: list[Path]) -> dict[str, float]:
     prepared = [model.prepare(Image.open(path).convert("RGB"), request) for path in pictures]
     network: Any = model._model
     step_bytes = _decode_bytes(network)
-    prefill, one = _timed(model.rows(1), prepared[:1], request)
+    prefill, one = _timed(model, model.rows(1), prepared[:1], request)
     operations = _prefill_operations(network, prepared[0])
-    _, eight = _timed(model.rows(BATCH), (prepared * BATCH)[:BATCH], request)
+    _, eight = _timed(model, model.rows(BATCH), (prepared * BATCH)[:BATCH], request)
     return figures | {
         "decode_step_bytes": step_bytes,
         "decode_step_ms": one * 1e3,
@@ -74,19 +74,21 @@ def main(checkpoint: Path, pictures: list[Path]) -> dict[str, float]:
     }
 
 
-def _timed(rows: Rows, prepared: list[Prepared], request: Request) -> tuple[float, float]:
+def _timed(
+    model: MlxModel, rows: Rows, prepared: list[Prepared], request: Request
+) -> tuple[float, float]:
     """Seconds of the fastest prefill of the first picture, and of a decode step of all."""
     fastest = float("inf")
     for _ in range(3 if len(prepared) == 1 else 0):
         short = Request(request.user_prompt, None, 1, 0.0)
         began = time.perf_counter()
-        rows.add(Row(prepared[0], short))
+        rows.add(Row(prepared[0], short), model.encode(prepared[0]))
         while not rows.step():
             pass
         fastest = min(fastest, time.perf_counter() - began)
     waiting = [Row(one, request) for one in prepared]
     for row in waiting:
-        rows.add(row)
+        rows.add(row, model.encode(row.prepared))
     while any(len(row.tokens) < 2 for row in waiting):
         rows.step()
     seconds = []

@@ -65,6 +65,7 @@ def command(
         *("--input-dir", str(pictures), "--output-dir", str(output)),
         *("--model", str(checkpoint), "--max-tokens", str(tokens)),
         *(("--batch-size", str(batch_size)) if batch_size > 1 else ()),
+        *("--max-pixels", "0"),  # the pictures are as large as all systems shall see them
     ]
 
 
@@ -110,6 +111,9 @@ def run(
     if done.returncode:
         raise RuntimeError(f"the flow failed:\n{done.stdout.decode()[-3000:]}")
     summary = json.loads((output / "summary.json").read_bytes())
+    for caption in summary["captions"]:
+        if caption["generated_tokens"] != tokens or caption["attempts"] != 1:
+            raise RuntimeError(f"the checkpoint ends a text or loops: {caption}")
     return dict(summary)
 
 

@@ -42,8 +42,10 @@ def in_process(
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
 
 
-def through_server(checkpoint: Path, pictures: list[Path], tokens: int, output: Path) -> float:
-    """The seconds that `mlx_vlm.server` takes with eight requests in flight."""
+def through_server(
+    checkpoint: Path, pictures: list[Path], tokens: int, output: Path, in_flight: int = IN_FLIGHT
+) -> float:
+    """The seconds that `mlx_vlm.server` takes with so many requests in flight."""
     output.mkdir(parents=True, exist_ok=True)
     with _server(checkpoint, output.with_suffix(".log")) as port:
 
@@ -51,7 +53,7 @@ def through_server(checkpoint: Path, pictures: list[Path], tokens: int, output: 
             _write(output, picture, _asked(port, checkpoint, picture, tokens))
 
         began = time.perf_counter()
-        with ThreadPoolExecutor(IN_FLIGHT) as threads:
+        with ThreadPoolExecutor(in_flight) as threads:
             list(threads.map(caption, pictures))
         return time.perf_counter() - began
 

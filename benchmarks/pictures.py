@@ -6,6 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from captioner.pictures.decoding import fitted
+
 SEED = 11
 # width and height of what is in people's folders: pages, screenshots, photos, icons
 SIZES = (
@@ -24,11 +26,27 @@ SIZES = (
 )
 
 
-def draw_mixed(directory: Path, number: int) -> list[Path]:
-    """PNG and JPEG files of mixed sizes, in the order in which a scan finds them."""
+LARGE_SIZES = (  # for the geometries that are not small
+    (1920, 1080),
+    (1280, 720),
+    (1024, 768),
+    (800, 600),
+    (2480, 1754),
+    (640, 480),
+    (3024, 4032),
+    (1440, 900),
+)
+
+
+def draw_mixed(
+    directory: Path, number: int, large: bool = False, max_pixels: int = 0
+) -> list[Path]:
+    """PNG and JPEG files of mixed sizes, none above `max_pixels`, in the order in which a scan
+    finds them."""
     directory.mkdir(parents=True, exist_ok=True)
     chance = random.Random(SEED)
-    sizes = [SIZES[n % len(SIZES)] for n in range(number)]
+    choice = LARGE_SIZES if large else SIZES
+    sizes = [fitted(choice[n % len(choice)], max_pixels) for n in range(number)]
     chance.shuffle(sizes)
     paths = []
     for n, size in enumerate(sizes):

@@ -1,16 +1,17 @@
 """From runs to figures, and from figures to a table. Knows nothing of how they were measured."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-SYSTEMS = {
+NAMES = {
     "a": "mlx_vlm.generate in a loop",
     "b": "mlx_vlm.batch_generate",
-    "c": "mlx_vlm.server, 8 in flight",
+    "c": "mlx_vlm.server",
+    "bare": "the device without Prefect, batches of ",
     "d": "this flow",
-    "e": "this flow, --batch-size 8",
+    "e": "this flow, --batch-size ",
 }
 
 
@@ -21,42 +22,50 @@ class Run:
     seconds: float
     texts: list[str]  # the captions, in the order of the pictures
     summary: dict[str, Any]  # summary.json, of this flow
+    spent: dict[str, float] = field(default_factory=dict)  # seconds, of the bare device
 
 
 def summarised(runs: dict[str, list[Run]], pictures: int) -> dict[str, Any]:
     """Medians over the rounds; a ratio is the median of the ratios of each round."""
     seconds = {system: [run.seconds for run in many] for system, many in runs.items()}
-    peer = [min(pair) for pair in zip(seconds["b"], seconds["c"], strict=True)]
-    busy = {system: _median_of(runs[system], busy_fraction) for system in ("d", "e")}
+    peers = [seconds[name] for name in ("b", "c") if name in seconds]
+    peer = [min(times) for times in zip(*peers, strict=True)]
+    flows = [name for name in runs if name[0] in "de"]
+    best = min((n for n in flows if n[0] == "e"), key=lambda n: median(seconds[n]), default=None)
+    ratios: dict[str, float] = {}
+    if "a" in seconds:
+        ratios |= {f"{n} ÷ a": _ratio(seconds["a"], seconds[n]) for n in runs if n != "a"}
+    if best and peer:
+        ratios[f"{best} ÷ the better of b and c"] = _ratio(peer, seconds[best])
+    for name in flows:
+        if (bare := f"bare{name[1:] or 1}") in seconds:
+            ratios[f"{name} ÷ {bare}"] = _ratio(seconds[bare], seconds[name])
     return {
         "systems": {
             system: {
-                "name": SYSTEMS[system],
+                "name": _name(system),
                 "images_per_second": pictures / median(times),
-                "over_loop": _ratio(seconds["a"], times),
-                "device_busy_fraction": busy.get(system),
+                "device_busy_fraction": _median_of(runs[system], busy_fraction)
+                if system in flows
+                else None,
                 "seconds": times,
+                "spent": runs[system][-1].spent,
             }
             for system, times in seconds.items()
         },
-        "ratios": {
-            "flow_over_loop": _ratio(seconds["a"], seconds["d"]),
-            "batch_over_loop": _ratio(seconds["a"], seconds["e"]),
-            "batch_over_best_peer": _ratio(peer, seconds["e"]),
-            "busy_fraction": busy["e"],
-            "busy_fraction_one_by_one": busy["d"],
-        },
-        "busy_share_of_caption_phase": {
-            system: _median_of(runs[system], busy_share) for system in ("d", "e")
-        },
-        "rows_on_the_device": {
-            system: _median_of(runs[system], mean_rows) for system in ("d", "e")
-        },
+        "ratios": ratios,
+        "busy_share_of_caption_phase": {name: _median_of(runs[name], busy_share) for name in flows},
+        "rows_on_the_device": {name: _median_of(runs[name], mean_rows) for name in flows},
         "same_captions_as_loop": {
-            system: _same(runs["a"], runs[system]) for system in ("b", "c", "d", "e")
+            name: _same(runs["a"], runs[name]) for name in runs if "a" in runs and name != "a"
         },
         "pictures": pictures,
     }
+
+
+def _name(system: str) -> str:
+    letters = system.rstrip("0123456789")
+    return NAMES[letters] + system.removeprefix(letters)
 
 
 def busy_fraction(run: Run) -> float:
@@ -84,14 +93,15 @@ def table(results: dict[str, Any]) -> str:
         f"{settings['rounds']} rounds. `{results['command']}`, {results['seconds']} s.",
         f"Machine: {results['machine']}.",
         "",
-        "| | system | images/s | ÷ a | device busy |",
-        "| --- | --- | ---: | ---: | ---: |",
+        "| | system | images/s | device busy | seconds spent |",
+        "| --- | --- | ---: | ---: | --- |",
     ]
     for letter, system in results["systems"].items():
         busy = system["device_busy_fraction"]
+        spent = ", ".join(f"{name} {value:.1f}" for name, value in system["spent"].items())
         lines.append(
             f"| {letter} | {system['name']} | {system['images_per_second']:.3f} "
-            f"| {system['over_loop']:.2f} | {'' if busy is None else f'{busy:.3f}'} |"
+            f"| {'' if busy is None else f'{busy:.3f}'} | {spent} |"
         )
     lines += ["", "| figure | measured |", "| --- | ---: |"]
     lines += [f"| {name} | {value} |" for name, value in _figures(results)]
@@ -99,17 +109,12 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _figures(results: dict[str, Any]) -> list[tuple[str, str]]:
-    ratios = results["ratios"]
     pictures = results["pictures"]
-    figures = [
-        ("d ÷ a", f"{ratios['flow_over_loop']:.3f}"),
-        ("e ÷ a", f"{ratios['batch_over_loop']:.3f}"),
-        ("e ÷ the better of b and c", f"{ratios['batch_over_best_peer']:.3f}"),
-    ]
-    for system in ("d", "e"):
-        share = results["busy_share_of_caption_phase"][system]
+    figures = [(name, f"{ratio:.3f}") for name, ratio in results["ratios"].items()]
+    for system, share in results["busy_share_of_caption_phase"].items():
         figures.append((f"device busy, share of the whole caption phase, {system}", f"{share:.3f}"))
-    figures.append(("pictures on the device, mean, e", f"{results['rows_on_the_device']['e']:.2f}"))
+    for system, rows in results["rows_on_the_device"].items():
+        figures.append((f"pictures on the device, mean, {system}", f"{rows:.2f}"))
     for system, same in results["same_captions_as_loop"].items():
         figures.append((f"captions of {system} equal to a's", f"{same} of {pictures}"))
     if "limits" in results:

@@ -89,10 +89,10 @@ def kept(made: Path) -> Iterator[Kept]:
     devices: dict[tuple[object, ...], Device] = {}
     with ExitStack() as stack:
 
-        def device(checkpoint: str, batch_size: int = 1, encode_ahead: bool = True) -> Device:
-            asked = checkpoint, batch_size, encode_ahead
+        def device(checkpoint: str, batch_size: int = 1) -> Device:
+            asked = checkpoint, batch_size
             if asked not in devices:
-                new = Device(made / checkpoint, batch_size, encode_ahead=encode_ahead)
+                new = Device(made / checkpoint, batch_size)
                 devices[asked] = stack.enter_context(new)
             return devices[asked]
 
@@ -134,9 +134,8 @@ def test_batches_of_any_size_give_the_same_captions(kept: Kept, pictures: list[P
     # of different lengths, so that rows leave and join while others go on
     requests = [Request(PROMPT, None, tokens, 0.0) for tokens in (9, 24, 12, 18, 6)]
     found: list[list[tuple[str, int, str]]] = []
-    for batch_size, encode_ahead in ((1, False), (1, True), (3, True), (3, False), (8, True)):
-        on = kept("float32", batch_size, encode_ahead)
-        done = caption_all(on, pictures, *requests)
+    for batch_size in (1, 3, 8):
+        done = caption_all(kept("float32", batch_size), pictures, *requests)
         found.append([(g.text, g.generated_tokens, g.finish_reason) for g in done])
     assert found[1:] == found[:-1]
     assert all(text for text, _, _ in found[0])
@@ -210,11 +209,8 @@ def test_pictures_begun_by_several_threads_all_get_their_captions(
     assert [work.result().text for work in works] == ["a blue box"] * 4 * len(pictures)
 
 
-@pytest.mark.parametrize("encode_ahead", [True, False])
-def test_no_more_than_a_few_pictures_are_read_ahead(
-    kept: Kept, pictures: list[Path], encode_ahead: bool
-) -> None:
-    on = kept("8-bit", 1, encode_ahead)
+def test_no_more_than_a_few_pictures_are_read_ahead(kept: Kept, pictures: list[Path]) -> None:
+    on = kept("8-bit", 1)
     read: list[int] = []
     ahead: list[int] = []
 
@@ -230,9 +226,9 @@ def test_no_more_than_a_few_pictures_are_read_ahead(
         works.append(work)
     assert all(work.result() for work in works)
     assert read == list(range(9))
-    # itself, two encoded, one in the queue, one that waits for its place there
-    assert max(ahead) <= 5
-    assert Device.ahead == 4
+    # itself, the next, one in the queue, one that waits for its place there
+    assert max(ahead) <= 4
+    assert Device.ahead == 3
 
 
 def test_a_picture_that_cannot_be_read_fails_alone_and_in_its_turn(
@@ -394,8 +390,7 @@ def test_a_batch_that_fails_is_done_again_one_by_one(
     halved: bool,
 ) -> None:
     bad = unlucky(SAMPLED, RuntimeError(error), times=times)
-    # without an encoder a row joins as soon as it is prepared, and finds the others in the batch
-    with Device(made / "8-bit", 4, encode_ahead=False) as on:
+    with Device(made / "8-bit", 4) as on:
         works = begin_all(on, pictures[:4], SAMPLED, SAMPLED, SAMPLED, bad)
         # done again, and yet no further attempt
         assert [list(work.attempts()) for work in works] == [[1]] * 4
@@ -410,7 +405,7 @@ def test_a_stuck_caption_of_a_batch_that_failed_is_still_tried_again(
     made: Path, pictures: list[Path]
 ) -> None:
     stuck = Request(PROMPT, None, 4_000, 0.1)
-    with Device(made / "stuck", 3, encode_ahead=False) as on:
+    with Device(made / "stuck", 3) as on:
         bad = unlucky(stuck, RuntimeError("no"), times=1)
         works = begin_all(on, pictures[:2], stuck, bad)
         assert [list(work.attempts()) for work in works] == [[1, 2, 3]] * 2
@@ -504,7 +499,7 @@ def test_a_reader_that_hangs_keeps_nobody_from_stopping(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_device_that_has_died_says_so_to_everyone(made: Path, pictures: list[Path]) -> None:
-    with Device(made / "tiny", 3, encode_ahead=False) as on:
+    with Device(made / "tiny", 3) as on:
         sampled = Request(PROMPT, None, 4, 0.5)
         fatal = unlucky(sampled, Panic("out of bounds"), times=1)
         works = begin_all(on, pictures, sampled, sampled, sampled, fatal, sampled)
@@ -520,7 +515,7 @@ def test_a_device_that_has_died_says_so_to_everyone(made: Path, pictures: list[P
 def test_row_18_a_gpu_that_refuses_everything_is_a_dead_device(
     made: Path, pictures: list[Path], batch_size: int
 ) -> None:
-    with Device(made / "tiny", batch_size, encode_ahead=False) as on:
+    with Device(made / "tiny", batch_size) as on:
         sampled = Request(PROMPT, None, 4, 0.5)
         fatal = unlucky(sampled, RuntimeError(GPU_REFUSES), times=9)
         works = begin_all(on, pictures, sampled, fatal, sampled, sampled, sampled)

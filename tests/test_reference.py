@@ -197,7 +197,7 @@ def generated(model: MlxModel, cases: list[Case], together: int) -> dict[str, li
         while waiting and len(rows) < together:
             case = waiting.pop(0)
             row = Row(case.ours, GREEDY)
-            rows.add(row)
+            rows.add(row, model.encode(row.prepared))
             running[row] = case.name
         for row in rows.step():
             done[running.pop(row)] = row.tokens

@@ -1,8 +1,7 @@
 """The device: one thread that owns a loaded checkpoint and generates captions.
 
 Pictures stand in line for it. Those at the front are read and prepared on a thread of their own,
-and where it is safe an encoder looks at the next ones, while it captions earlier ones. It knows
-nothing of Prefect, or of what a caption is for.
+while it captions earlier ones. It knows nothing of Prefect, or of what a caption is for.
 """
 
 import logging
@@ -11,13 +10,13 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 
 from captioner.checkpoint.memory import share_arenas
-from captioner.device.encoding import Encoded, Encoder, Prepared
+from captioner.device.encoding import Prepared
 from captioner.device.model import (
     MlxModel,
     freed_afterwards,
@@ -35,7 +34,6 @@ from captioner.records import DeviceFigures
 logger = logging.getLogger(__name__)
 
 PREPARED_AT_MOST = 1  # pictures that wait for the device with their pixels in memory
-ENCODED_AT_MOST = 2  # pictures that are encoded ahead: one done, one being done
 IDLE_SECONDS = 0.2  # how often a thread that waits looks whether the device was stopped
 PATIENCE_SECONDS = 2.0  # with a picture that is being read when the device stops
 
@@ -46,7 +44,6 @@ class _Ready:
 
     work: Work
     prepared: Prepared
-    encoding: "Future[Encoded] | None" = None  # by the encoder, where there is one
     alone: bool = False  # because the batch that it was in has failed
 
 
@@ -56,28 +53,25 @@ class Device:
     A plain class with a lock in it: Prefect passes it from task to task as it is.
     """
 
-    # What may stand in line so that it never waits: being encoded, prepared, and being prepared.
-    ahead = ENCODED_AT_MOST + PREPARED_AT_MOST + 1
+    # What may stand in line so that it never waits: next, prepared, and being prepared.
+    ahead = 1 + PREPARED_AT_MOST + 1
 
     def __init__(
         self,
         directory: Path,
         batch_size: int | Literal["auto"] = 1,
         max_tokens: int = 512,
-        encode_ahead: bool = True,
     ) -> None:
         """Load the checkpoint in `directory`, to caption `batch_size` pictures at a time.
 
         With "auto" as many as there is memory left for, at `max_tokens` tokens each; one at a time
-        unless the family of the model is known to caption the same in batches. Pictures are
-        encoded ahead on a thread of their own where that is safe, and never without `encode_ahead`.
+        unless the family of the model is known to caption the same in batches.
 
         Raises:
             CheckpointError: MLX cannot load it.
         """
         share_arenas()
         self.peak_memory_bytes = 0
-        self._encode_ahead = encode_ahead
         self._stopwatch = Stopwatch()
         self._open: dict[Work, None] = {}  # begun and not ended, in their order
         self._line: queue.SimpleQueue[Work | None] = queue.SimpleQueue()  # to be prepared
@@ -182,8 +176,8 @@ class Device:
             return
         loaded.set_result(model)
         try:
-            with freed_afterwards(), model.wired(), self._encoder_of(model) as encoder:
-                self._caption(model, encoder)
+            with freed_afterwards(), model.wired():
+                self._caption(model)
         finally:
             self._stopwatch.end()
             self._give_all_up()
@@ -196,17 +190,14 @@ class Device:
         for work in works:
             work.fail(self._gone())
 
-    def _encoder_of(self, model: MlxModel) -> AbstractContextManager[Encoder | None]:
-        return model.encoder() if self._encode_ahead else nullcontext()
-
-    def _caption(self, model: MlxModel, encoder: Encoder | None) -> None:
+    def _caption(self, model: MlxModel) -> None:
         """Keep the rows full and step them, until the device is stopped."""
         rows = model.rows(capacity := self._capacity())
         while not self._stopping.is_set():
             if not self._working and capacity != self._capacity():
                 rows = model.rows(capacity := self._capacity())
             try:
-                self._take(encoder, wait=not rows)
+                self._take(wait=not rows)
                 self._fill(model, rows, capacity)
                 self._step(model, rows)
             except Exception as error:
@@ -218,21 +209,14 @@ class Device:
         pictures = (*self._again, *self._ahead, *self._working.values())
         return 1 if any(ready.alone for ready in pictures) else self._batch_size
 
-    def _take(self, encoder: Encoder | None, wait: bool) -> None:
-        """Take the next pictures from the queue and have them encoded.
-
-        When there is nothing else to do, `wait` a moment for one.
-        """
-        while len(self._ahead) < (ENCODED_AT_MOST if encoder else 1):
-            wait = wait and not self._ahead
-            try:
-                ready = self._again.popleft() if self._again else self._next(wait)
-            except queue.Empty:
-                return
+    def _take(self, wait: bool) -> None:
+        """Take the next picture; when there is nothing else to do, `wait` a moment for it."""
+        if self._ahead:
+            return
+        with suppress(queue.Empty):
+            ready = self._again.popleft() if self._again else self._next(wait)
             self._stopwatch.begin()
             self._ahead.append(ready)
-            if encoder:
-                ready.encoding = encoder.begin(ready.prepared)
 
     def _next(self, wait: bool) -> _Ready:
         if not wait or not self._queue.empty():
@@ -241,29 +225,21 @@ class Device:
         return self._queue.get(timeout=IDLE_SECONDS)
 
     def _fill(self, model: MlxModel, rows: Rows, capacity: int) -> None:
-        """Begin rows while there is room and a picture is ready; waits for it when there is no
-        row."""
+        """Begin rows while there is room and a picture is ready."""
         while self._ahead and len(rows) < capacity:
-            if len(rows) and (encoding := self._ahead[0].encoding) and not encoding.done():
-                return
             ready = self._ahead.popleft()
             row = Row(ready.prepared, ready.work.request)
             self._working[row] = ready
             ready.work.begin()
             try:
-                encoded = (
-                    ready.encoding.result() if ready.encoding else model.encode(ready.prepared)
-                )
+                encoded = model.encode(ready.prepared)
             except Exception as error:
                 if is_out_of_memory(error) or is_dead(error):
                     raise
                 del self._working[row]
                 ready.work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
-                continue
-            finally:
-                ready.encoding = None  # or its arrays would live until the caption is done
-            row.began = time.perf_counter() - encoded.seconds
-            rows.add(row, encoded)
+            else:
+                rows.add(row, encoded)
 
     def _step(self, model: MlxModel, rows: Rows) -> None:
         for row in rows.step():

@@ -9,7 +9,7 @@ import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,17 +18,8 @@ from PIL import Image
 from captioner.checkpoint.inspect import without_code
 from captioner.checkpoint.memory import memory_bytes
 from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
-from captioner.device.encoding import (
-    Encoded,
-    Encoder,
-    Prepared,
-    PreparedLater,
-    cache_kept,
-    computed_in_parts,
-    encode,
-    in_numpy,
-    works_ahead,
-)
+from captioner.device.cuda import is_cuda, multiply_rows_together
+from captioner.device.encoding import Encoded, Prepared, PreparedLater, encode, in_numpy
 from captioner.device.families import BATCHED, PREPARED_AHEAD, REFUSED
 from captioner.device.rows import BatchedRows, OneRow, Request, Row, Rows
 from captioner.errors import CaptionError, CheckpointError, first_line
@@ -38,7 +29,6 @@ from captioner.text import printable
 # Freed arrays that MLX keeps for reuse; without a bound they grow with every new picture size.
 BUFFER_CACHE_BYTES = 1 << 30
 AUTO_BATCH_SIZE = 16  # beyond it a caption takes longer than a batch gains
-KEY_VALUE_BYTES = 4  # of one number in the key-value cache, at most
 TYPICAL_PROMPT_TOKENS = 2_300  # a full-HD screenshot and a prompt, with Qwen3-VL
 TRIAL_SIDE = 224  # pixels; less is too small for some processors
 
@@ -85,6 +75,8 @@ class MlxModel:
             self._tokenizer.stopping_criteria.reset(self._config.eos_token_id)
         except Exception as error:
             raise CheckpointError(f"MLX cannot load {shown}: {first_line(error)}") from error
+        if is_cuda():
+            multiply_rows_together(self._model.language_model)
         self.model_type = str(self._config.model_type)
         try:
             self._try_out()
@@ -107,7 +99,7 @@ class MlxModel:
         if not row.prepared.arrays.keys() - {"input_ids", "attention_mask"}:
             raise ValueError("it is a model for text, and takes no picture")
         rows = self.rows(1)
-        rows.add(row)
+        rows.add(row, self.encode(row.prepared))
         rows.step()
 
     def prepare(self, image: Image.Image, request: Request) -> Prepared:
@@ -156,25 +148,15 @@ class MlxModel:
             return 1
         return self.fitting_batch_size(max_tokens) if asked == "auto" else asked
 
+    def encode(self, prepared: Prepared) -> Encoded:
+        """Run the vision tower."""
+        return encode(self._model, prepared)
+
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
         if capacity == 1:
             return OneRow(self._model, self._tokenizer.stopping_criteria)
         return BatchedRows(self._model, self._processor, capacity)
-
-    def encode(self, prepared: Prepared) -> Encoded:
-        """Run the vision tower."""
-        return encode(self._model, prepared)
-
-    @contextmanager
-    def encoder(self) -> Iterator[Encoder | None]:
-        """While the block runs, a thread that encodes ahead; None where that is not safe."""
-        if not works_ahead(self._model):
-            yield None
-            return
-        in_parts = computed_in_parts(self._model.vision_tower)
-        with cache_kept(), in_parts, closing(Encoder(self._model)) as encoder:
-            yield encoder
 
     def fitting_batch_size(self, max_tokens: int) -> int:
         """How many captions of `max_tokens` tokens fit into half of the memory that is free.
@@ -188,9 +170,17 @@ class MlxModel:
             per_token = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim
         except (AttributeError, TypeError):
             return 1
-        row_bytes = per_token * KEY_VALUE_BYTES * (TYPICAL_PROMPT_TOKENS + max_tokens)
+        row_bytes = per_token * self._number_bytes() * (TYPICAL_PROMPT_TOKENS + max_tokens)
         free = max(0, usable_memory_bytes() - mx.get_active_memory())
         return int(min(AUTO_BATCH_SIZE, max(1, free // 2 // row_bytes)))
+
+    def _number_bytes(self) -> int:
+        """Of one number in the key-value cache: it has the type that the layers compute in."""
+        import mlx.core as mx
+        from mlx.utils import tree_flatten
+
+        weights = (value for _, value in tree_flatten(self._model.language_model.parameters()))
+        return max(value.dtype.size for value in weights if mx.issubdtype(value.dtype, mx.floating))
 
     def describe(self, row: Row) -> Generation:
         """The finished `row` as text and figures."""
