@@ -2,6 +2,7 @@
 
 import ctypes.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
+def hears_hangups() -> None:
+    """In a child, before it begins: as from a terminal, also where the tests run under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from captioner.output.folder import PROVENANCE
 from captioner.settings import Settings
 from captioner.text import counted
-from tests.conftest import CHECKPOINT, ROOT, draw_picture, mounted
+from tests.conftest import CHECKPOINT, ROOT, draw_picture, hears_hangups, mounted
 from tests.gate import Gate
 from tests.killing import PROMPTS, Trial, compiled
 
@@ -47,7 +47,12 @@ def running(
     command += model or ["--model", str(settings.model)]
     command += ["--max-tokens", str(settings.max_tokens)]
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=hears_hangups,
     ) as process:
         try:
             yield process
@@ -77,7 +82,7 @@ def test_runs_that_are_killed_or_whose_system_calls_fail_lose_nothing_and_repeat
     assert can_fail or "CI" not in os.environ, "needs gcc and libc6-dev"
     trial = Trial(tmp_path, 12, 1, CHECKPOINT, compiled(tmp_path) if can_fail else None)
     for prompt in PROMPTS:
-        trial.caption(prompt, attempts=2, kill=0.5)
+        trial.caption(prompt, attempts=1, kill=0.5)
     assert trial.figures.captions == 24
     assert trial.figures.looks > 0
     assert trial.figures.faults.total() > 1 or not can_fail, trial.figures

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.hosting.interrupts import AT_ONCE, TOO_LONG
-from tests.conftest import ROOT
+from tests.conftest import ROOT, hears_hangups
 
 HELP = [sys.executable, "flows/caption_flow.py", "--help"]
 
@@ -54,7 +54,12 @@ def test_an_interrupt_in_the_first_moments_is_no_traceback() -> None:
         command = [sys.executable, "-c", "import time; from flows.hosting import starting; "
                    "starting.begin(); print(flush=True); time.sleep(60)"]  # fmt: skip
         with subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=hears_hangups,
         ) as process:
             assert process.stdout
             process.stdout.readline()

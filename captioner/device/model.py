@@ -180,7 +180,8 @@ class MlxModel:
         from mlx.utils import tree_flatten
 
         weights = (value for _, value in tree_flatten(self._model.language_model.parameters()))
-        return max(value.dtype.size for value in weights if mx.issubdtype(value.dtype, mx.floating))
+        sizes = [w.dtype.size for w in weights if mx.issubdtype(w.dtype, mx.floating)]
+        return int(max(sizes))
 
     def describe(self, row: Row) -> Generation:
         """The finished `row` as text and figures."""
