@@ -28,8 +28,9 @@ def interrupts_noted(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def interrupts_deferred() -> Iterator[None]:
-    """An interrupt that comes while the block runs is raised when the block has ended.
+def interrupts_deferred() -> Iterator[list[int]]:
+    """An interrupt that comes while the block runs is raised when the block has ended; the list
+    that the block gets holds the signals that came.
 
     Prefect takes locks while a task run is submitted. An exception in the midst of that may leave
     one taken, and whoever wants it next, when the process ends, would wait for ever.
@@ -40,7 +41,7 @@ def interrupts_deferred() -> Iterator[None]:
         for number in map(int, SIGNALS):
             handlers[number] = signal.signal(number, lambda number, _: came.append(number))
     try:
-        yield
+        yield came
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -8,6 +8,7 @@ Knows the order of the three states, and nothing of what they do.
 
 import threading
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -26,12 +27,13 @@ from captioner.pictures.scan import check_still_there
 from captioner.records import Caption, Failure, Job, Skipped, Valid
 from captioner.run import Run
 from captioner.settings import MAX_BATCH_SIZE
-from flows.endings import interrupts_deferred, interrupts_noted
+from flows.endings import INTERRUPTS, interrupts_deferred, interrupts_noted
 from tasks.generate_caption import generate_caption
 from tasks.save_caption import save_caption
 from tasks.validate_image import validate_image
 
 CHUNK_SIZE = 8  # pictures that are validated at a time; the next as many follow at once
+SIGNAL_SECONDS = 0.2  # until an interrupt is seen at most
 # a thread for each task run that may be under way
 THREADS: TaskRunner[PrefectFuture[Any]] = ThreadPoolTaskRunner(  # type: ignore[assignment]
     MAX_BATCH_SIZE + 4 * CHUNK_SIZE
@@ -80,14 +82,24 @@ class _Window:
     def work(self) -> None:
         """Bring all pictures through; an interrupt comes while it waits."""
         while self._advance():
-            self._moved.wait()
+            self._wait()
 
     def save_the_rest(self) -> None:
         """Save the captions that are made; nothing new begins."""
         self._stopped = True
         self._device.stop()  # or it would go on captioning
-        while self._finish():
-            self._moved.wait()
+        with suppress(*INTERRUPTS), interrupts_deferred():  # there is one already
+            while self._finish():
+                self._moved.wait()
+
+    def _wait(self) -> None:
+        """Until something has happened.
+
+        Not in `wait` itself: two signals of which each raises there would break its lock.
+        """
+        with interrupts_deferred() as came:
+            while not came and not self._moved.wait(SIGNAL_SECONDS):
+                pass
 
     def _advance(self) -> bool:
         """Do whatever can be done now; whether there is more to come."""

@@ -85,7 +85,7 @@ def test_runs_that_are_killed_or_whose_system_calls_fail_lose_nothing_and_repeat
         trial.caption(prompt, attempts=1, kill=0.5)
     assert trial.figures.captions == 24
     assert trial.figures.looks > 0
-    assert trial.figures.faults.total() > 1 or not can_fail, trial.figures
+    assert trial.figures.faults.total() > 0 or not can_fail, trial.figures
 
 
 def test_a_run_that_is_killed_leaves_no_server(pictures: Settings, tmp_path: Path) -> None:
