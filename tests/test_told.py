@@ -93,8 +93,16 @@ def no_temporary_server(place: Place) -> None:
     place.environment.update(PREFECT_API_URL="", PREFECT_HOME=str(place.top / "in" / "a.png"))
 
 
+def no_hub(place: Place) -> None:
+    place.environment.update(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(place.top / "hub"))
+    place.flags.update({"model": str(place.top / "new"), "repo-id": "someone/model"})
+
+
 ADDRESS = r"PREFECT_API_URL is an address such as http://127\.0\.0\.1:4200/api\."
 CASES = {
+    "download breaks off": Case(  # first: it tries again for a minute, beside the others
+        no_hub, r"download of someone/model broke off .*; start again to go on: .* are kept\.", 2
+    ),
     "input is no directory": Case(
         flag("input-dir", "{top}/in/a.png"), r"a\.png is not a directory; .*--input-dir\.", 2
     ),
