@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
 from prefect import flow, task
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import Artifact
@@ -25,16 +25,14 @@ from tests.test_run_page import artifacts, run_of
 
 pytestmark = pytest.mark.browser
 
-HOSTILE = [
+HOSTILE = [  # with the three other rows as many as the new UI shows at once
     "<img src=x onerror=\"window.pwned='image'\">",
-    "<script>window.pwned='script'</script>",
-    "<svg onload=\"window.pwned='svg'\">",
+    "<script>window.pwned='script'</script><svg onload=\"window.pwned='svg'\">",
     "</td></tr></table><h1>outside</h1>",
     "**bold** _leaning_ `code` ~~struck~~ # heading",
     "[a link](javascript:window.pwned='link') ![](http://picture.invalid/x.png)",
     "http://auto.invalid/link www.auto.invalid someone@auto.invalid",
-    "a | table | row",
-    "&lt;b&gt; &amp; <!-- a comment -->",
+    "a | table | row &lt;b&gt; &amp; <!-- a comment -->",
 ]
 INVISIBLE = ("one\ntwo \x1b[31mred \u202efilename", "\\x1b[31mred \\u202efilename")
 UIS = ["v2", "v1"]
@@ -53,7 +51,7 @@ def hostile(
     home = tmp_path_factory.mktemp("hostile")
     settings = Settings(input_dir=home / "<b>in", output_dir=home / "out")
     settings.input_dir.mkdir()
-    names = ["plain.png", "<img src=x onerror=alert(1)>.png", *(f"{n}.png" for n in range(8))]
+    names = ["plain.png", "<img src=x onerror=alert(1)>.png", *(f"{n}.png" for n in range(6))]
     pictures = [draw_picture(settings.input_dir / name, size=(64, 64)) for name in names]
     run, output = run_of(pictures, settings, [*HOSTILE, INVISIBLE[0]])
     broken = Picture("gone.png", Path("gone.png"))
@@ -93,20 +91,17 @@ def test_a_run_reads_as_what_happened(
             page = browser.open(f"/runs/flow-run/{flow_run_id}", version)
             page.get_by_text("in: 3 pictures").first.wait_for()
             page.get_by_text("Flagged", exact=True).first.wait_for()
-            for log in ("caption a.png", "caption b.png"):
-                page.get_by_role("tab", name="Task Runs").click()
-                page.get_by_role("link", name="validate broken.png", exact=True).wait_for()
-                page.get_by_text("Skipped", exact=True).first.wait_for()
-                browser.keep(f"task-runs-{version}", full_page=True)
-                page.get_by_role("link", name=log, exact=True).click()  # one click
-                caption = json.loads((folders.output_dir / f"{log[8]}.json").read_bytes())
-                page.get_by_text(f"{log[8:]}: “{caption['caption']}”", exact=True).wait_for()
-                browser.keep(f"caption-{version}")
-                page.go_back()
-            page.get_by_role("tab", name="Artifacts").click()
-            page.get_by_text("3 of 3: 2 captioned (1 flagged), 1 skipped; ").first.wait_for()
-            browser.keep(f"artifacts-{version}")
+            tab(page, "Task Runs").click()
+            page.get_by_role("link", name="validate broken.png", exact=True).wait_for()
+            page.get_by_text("Skipped", exact=True).first.wait_for()
+            browser.keep(f"task-runs-{version}", full_page=True)
+            page.get_by_role("link", name="caption b.png", exact=True).click()  # one click
+            caption = json.loads((folders.output_dir / "b.json").read_bytes())["caption"]
+            page.get_by_text(f"b.png: “{caption}”", exact=True).wait_for()
+            browser.keep(f"caption-{version}")
         page = browser.open(f"/runs/flow-run/{flow_run_id}?tab=Artifacts")
+        page.get_by_text("3 of 3: 2 captioned (1 flagged), 1 skipped; ").first.wait_for()
+        browser.keep("artifacts")
         page.get_by_text(str(report.key)).click()  # leads to this run's version of the page
         page.wait_for_url("**/artifacts/artifact/*")
         expect(page.locator("td img")).to_have_count(2, timeout=30_000)
@@ -116,6 +111,11 @@ def test_a_run_reads_as_what_happened(
         page.locator("td", has_text="empty file").wait_for()
         browser.keep("report", full_page=True)
         assert not browser.errors
+
+
+def tab(page: Page, name: str) -> Locator:
+    """A tab of the page; the classic UI gives the role to the row of them alone."""
+    return page.get_by_role("tablist").get_by_text(name, exact=True)
 
 
 def the_timeline_is_that_of_the_device(flow_run_id: object, rows: list[dict[str, Any]]) -> None:
