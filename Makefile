@@ -2,9 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TWO := --numprocesses 2
-QUICK := -m "not server and not browser and not model" --dist worksteal
-WHOLE := --dist loadfile --no-loadscope-reorder
+QUICK := --numprocesses 2 -m "not server and not browser and not model" --dist worksteal
+WHOLE := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 SEED ?= 1
 INPUT ?= input
 OUTPUT ?= output
@@ -29,11 +28,11 @@ ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C; NO
 review: $(VENV)/.run ## Correct the captions of OUTPUT in a browser, beside the pictures of INPUT
 	@$(BIN)/python -m captioner.review $(OUTPUT) --input-dir $(INPUT)
 
-test: chromium lint ## Lint, then run the whole test suite, two files at a time
-	$(BIN)/python -m pytest $(TWO) $(WHOLE)
+test: chromium lint ## Lint, then run the whole test suite, three files at a time: they wait a lot
+	$(BIN)/python -m pytest $(WHOLE)
 
 quick: $(VENV)/.test ## The tests without a server, a browser or a model
-	$(BIN)/python -m pytest $(TWO) $(QUICK)
+	$(BIN)/python -m pytest $(QUICK)
 
 chromium: $(VENV)/.test
 	@$(BIN)/python -m tests.chromium

@@ -116,22 +116,10 @@ def test_what_cannot_be_captioned_with_is_refused_when_it_is_loaded(tmp_path: Pa
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(
-    ("name", "code", "said"),
-    [
-        (
-            "glm_ocr",
-            0,
-            "Captioning one picture at a time, whatever --batch-size says: with a model",
-        ),
-        ("llava", 2, "mlx-vlm 0.7.10 cannot caption a picture with "),
-    ],
-)
-def test_the_terminal_says_what_becomes_of_a_family(
-    name: str, code: int, said: str, folders: Settings, prefect_api: str
-) -> None:
+def test_the_terminal_says_what_becomes_of_a_family(folders: Settings, prefect_api: str) -> None:
+    said = "Captioning one picture at a time, whatever --batch-size says: with a model"
     saved_pictures(folders.input_dir)
-    directory = made(name, folders.input_dir.parent)
+    directory = made("glm_ocr", folders.input_dir.parent)
     flags = {"input-dir": folders.input_dir, "output-dir": folders.output_dir, "model": directory}
     command = [sys.executable, "flows/caption_flow.py", "--batch-size=4", "--max-tokens=8"]
     run = subprocess.run(
@@ -142,10 +130,10 @@ def test_the_terminal_says_what_becomes_of_a_family(
         text=True,
         timeout=200,
     )
-    assert run.returncode == code, run.stderr
+    assert run.returncode == 0, run.stderr
     assert run.stderr.count(said) == 1, run.stderr
     assert "Traceback" not in run.stdout + run.stderr
-    assert len(list(folders.output_dir.glob("[0-9].json"))) == (6 if code == 0 else 0)
+    assert len(list(folders.output_dir.glob("[0-9].json"))) == 6
 
 
 def test_the_page_names_every_family_that_is_known() -> None:

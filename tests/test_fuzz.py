@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.mutants import joined, mutant, split, whole_files
 
-COMBINATIONS = {"folders": 120, "checkpoints": 25}
+COMBINATIONS = {"folders": 120, "checkpoints": 12}
 FILES = 400  # of the 5,000 that `python -m tests.fuzz` puts through
 
 
