@@ -105,7 +105,8 @@ def test_a_run_on_a_mac(
     # each line and each file is on the disk itself
     flushes = (tmp_path / "flushes").read_text().splitlines()
     assert flushes.count("provenance.jsonl") == 2
-    assert len(flushes) == 2 + 2 + 2  # two caption files, captions.json and summary.json
+    # two caption files, captions.json and summary.json, and the four files of the gallery
+    assert len(flushes) == 2 + 2 + 2 + 4
 
 
 EVICTED = """

@@ -106,7 +106,8 @@ def test_a_run_reads_as_what_happened(
         page.wait_for_url("**/artifacts/artifact/*")
         expect(page.locator("td img")).to_have_count(2, timeout=30_000)
         page.wait_for_function(
-            "[...document.querySelectorAll('td img')].every(image => image.naturalWidth == 160)"
+            "[...document.querySelectorAll('td img')]"
+            ".every(image => Math.max(image.naturalWidth, image.naturalHeight) == 160)"
         )
         page.locator("td", has_text="empty file").wait_for()
         browser.keep("report", full_page=True)
