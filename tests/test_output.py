@@ -8,6 +8,7 @@ import pytest
 
 from captioner.errors import InputError, OutputError
 from captioner.output.folder import OutputFolder
+from captioner.pages.gallery import write_gallery
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
 from captioner.records import (
@@ -268,3 +269,38 @@ def test_what_cannot_be_finished_is_one_sentence(settings: Settings) -> None:
             (settings.output_dir / file).mkdir()
             with pytest.raises(OutputError, match=rf"/{file} cannot be written: Is a directory\."):
                 output.finish(run)
+
+
+# --- the gallery ---
+
+
+def test_a_gallery_is_not_written_through_a_link(settings: Settings, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with OutputFolder(settings.output_dir) as output:
+        run = finished(settings, output)
+        (settings.output_dir / "gallery").symlink_to(outside)
+        with pytest.raises(OutputError, match=r"gallery.* cannot be written: .*a link"):
+            write_gallery(run, output)
+    assert list(outside.iterdir()) == []
+
+
+def test_a_page_that_is_somebody_else_s_is_left(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.output_dir.mkdir()
+    page = settings.output_dir / "index.html"
+    page.write_text("<h1>My own page</h1>")
+    with OutputFolder(settings.output_dir) as output:
+        run = finished(settings, output)
+        write_gallery(run, output)
+        assert page.read_text() == "<h1>My own page</h1>"
+        assert not (settings.output_dir / "gallery").exists()
+        assert "index.html is not a gallery of ours: no gallery is written" in caplog.text
+
+        page.unlink()
+        write_gallery(run, output)
+        first = page.read_text()
+        run.captioned.clear()
+        write_gallery(run, output)  # its own is made anew
+    assert "gallery/gallery.js" in first and page.read_text() != first

@@ -3,6 +3,7 @@
 Nobody else joins a path to it. Knows nothing of Prefect, of MLX, or of how captions are made.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -19,6 +20,7 @@ from captioner.output.atomic import (
 )
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lock import Lock, locked
+from captioner.output.ours import NotOurs, read_ours
 from captioner.output.planning import IMAGE_CHANGED, Planner
 from captioner.output.provenance import OnlyRead, Provenance
 from captioner.output.results import Result, results
@@ -29,6 +31,7 @@ from captioner.settings import Settings
 from captioner.text import printable
 
 PROVENANCE, CAPTIONS, SUMMARY = "provenance.jsonl", "captions.json", "summary.json"
+MAX_PAGE_BYTES = 1_000_000  # of a page that is ours; the gallery's has a hundredth of that
 
 
 class OutputFolder:
@@ -169,9 +172,21 @@ class OutputFolder:
         path = self._directory / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.parent.resolve() != (self._directory.resolve() / name).parent:
+                raise NotOurs(errno.EINVAL, "its folder is a link")
             write_bytes(path, text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise cannot_write(path, error) from error
+
+    def is_free(self, name: str, mark: bytes) -> bool:
+        """Whether a file may be written: nothing is in its place, or one of ours, which holds the
+        mark."""
+        try:
+            return mark in read_ours(self._directory / name, MAX_PAGE_BYTES)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
 
     def results(self) -> Iterator[Result]:
         """Every caption file in it, with the figures that its caption was made with.

@@ -7,6 +7,7 @@ lets nothing run or load that is not beside it. Knows nothing of Prefect.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
@@ -20,18 +21,27 @@ from captioner.pages.escaping import shown
 from captioner.pictures.scan import natural_key
 from captioner.run import Run
 
-PAGE = "index.html"
+PAGE, MARK = "index.html", b'src="gallery/gallery.js"'
 ASSETS = ("gallery.css", "gallery.js")
 TITLE_CHARACTERS = 100
 
+logger = logging.getLogger(__name__)
+
 
 def write_gallery(run: Run, output: OutputFolder) -> None:
-    """Write the page and what belongs to it; every caption of the folder is in it, and what this
-    run skipped or failed.
+    """Write the page and what belongs to it: every caption whose picture is in the input folder,
+    and what this run skipped or failed. A page that is not ours is left, with a warning.
 
     Raises:
         OutputError: a file cannot be written.
     """
+    if not output.is_free(PAGE, MARK):
+        logger.warning(
+            "%s is not a gallery of ours: no gallery is written. Move it away, or leave the "
+            "gallery out with --no-gallery.",
+            PAGE,
+        )
+        return
     assets = files("captioner.pages") / "assets"
     for name in ASSETS:
         output.write(f"gallery/{name}", (assets / name).read_text("utf-8"))
