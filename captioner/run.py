@@ -127,8 +127,8 @@ class Run:
         """For example `7 captioned, 20 up to date, 1 skipped`; `Nothing new: ...` without work."""
         plan = self.plan
         parts = [f"{len(self.captioned)} captioned"] if plan.todo else []
-        if self.flagged:
-            parts[0] += f" ({self.flagged} flagged)"
+        if flagged := self.flagged:
+            parts[0] += f" ({flagged} flagged)"
         if plan.up_to_date:
             edited = len(set(plan.edited).intersection(plan.up_to_date))
             note = f" ({edited} edited by hand)" if edited else ""

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -28,6 +28,11 @@ def export(settings: Settings, *flags: str) -> "subprocess.CompletedProcess[str]
     command = [sys.executable, "-m", "captioner.export", str(settings.output_dir)]
     command += ["--input-dir", str(settings.input_dir), *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_a_run_knows_the_same_kinds() -> None:
+    (kinds, _) = get_args(Settings.model_fields["export"].annotation)
+    assert get_args(kinds) == tuple(KINDS)
 
 
 def test_every_form_is_written_and_the_captions_stay(settings: Settings) -> None:

@@ -43,7 +43,7 @@ def export(
     """
     check(kinds, options)
     choice = choice or Choice()
-    found = list(results(output_dir))
+    found = results(output_dir)
     chosen = [result for result in found if choice.include_flagged or not result.flags]
     place = Place(output_dir, options)
     for kind in dict.fromkeys(kinds):

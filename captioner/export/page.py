@@ -1,12 +1,12 @@
 """Alt texts as `<img>` lines to paste into a page. Knows nothing of which captions are left out."""
 
 import html
-import os
 from collections.abc import Iterable
-from urllib.parse import quote_from_bytes
 
 from captioner.export.place import Place
+from captioner.export.tables import encoded
 from captioner.output.results import Result
+from captioner.pages.gallery import address
 
 
 def write_html(results: Iterable[Result], place: Place) -> None:
@@ -21,9 +21,7 @@ def write_html(results: Iterable[Result], place: Place) -> None:
         "<title>Pictures with their alt texts</title>",
     ]
     for result in results:
-        path = os.path.relpath(place.options.input_dir / result.key, place.home)
-        source = quote_from_bytes(os.fsencode(path), safe="/")
+        source = address(place.options.input_dir / result.key, place.home)
         text = html.escape(" ".join(result.caption.split()))
         lines.append(f'<img src="{html.escape(source)}" alt="{text}">')
-    data = ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
-    place.write(place.home / "alt-texts.html", data)
+    place.write(place.home / "alt-texts.html", encoded("\n".join(lines) + "\n"))

@@ -16,7 +16,7 @@ from captioner.errors import OutputError
 from captioner.output.atomic import cannot_write, write_bytes
 from captioner.output.lines import Lines
 from captioner.output.ours import read_ours
-from captioner.output.results import Result
+from captioner.output.results import Result, picture_in
 from captioner.text import listed, printable
 
 LEDGER, OPENING = "exports.jsonl", b'{"file": "'  # of every line
@@ -42,6 +42,7 @@ class Place:
         self.unchanged = 0  # files that say already what they should
         self.not_ours: list[str] = []  # files that were left, since somebody else made them
         self._output = output_dir
+        self._roots = (output_dir.resolve(), options.input_dir.resolve())
         self._ledger_file = Lines(output_dir / LEDGER, OPENING)
         self._ledger = _read(self._ledger_file)
         self._used: set[str] = set()
@@ -53,12 +54,7 @@ class Place:
 
     def picture(self, result: Result) -> Path | None:
         """The picture of a caption; None when it is not in the input folder (any more)."""
-        inside = self.options.input_dir.resolve()
-        try:
-            path = (self.options.input_dir / result.key).resolve(strict=True)
-            return path if path.is_relative_to(inside) and path.is_file() else None
-        except (OSError, RuntimeError, ValueError):
-            return None
+        return picture_in(self.options.input_dir, result.key)
 
     def beside(self, result: Result, suffix: str, *, whole_name: bool = False) -> Path | None:
         """The path of a file that belongs to one caption: `a.txt` for `a.jpg`, or, with the whole
@@ -124,8 +120,7 @@ class Place:
     def _is_inside(self, path: Path) -> bool:
         """Whether no link on the way leads out of the two folders."""
         parent = path.parent.resolve()
-        roots = (self._output.resolve(), self.options.input_dir.resolve())
-        return any(parent.is_relative_to(root) for root in roots)
+        return any(parent.is_relative_to(root) for root in self._roots)
 
     def _wrote(self, path: Path, data: bytes) -> bool:
         return self._ledger.get(str(path.resolve())) == hashlib.sha256(data).hexdigest()

@@ -37,8 +37,7 @@ def write_jsonl(results: Iterable[Result], place: Place) -> None:
     """
     lines = []
     for result in results:
-        picture = place.picture(result)
-        if place.options.beside and picture is None:
+        if place.options.beside and place.picture(result) is None:
             continue
         name = os.path.relpath(place.options.input_dir / result.key, place.home)
         lines.append(json.dumps({"file_name": name, "text": result.caption}, ensure_ascii=False))

@@ -22,7 +22,7 @@ from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lock import Lock, locked
 from captioner.output.ours import NotOurs, read_ours
 from captioner.output.planning import IMAGE_CHANGED, Planner
-from captioner.output.provenance import OnlyRead, Provenance
+from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
 from captioner.records import Caption, Cost, Picture, Plan, Recipe, Scan, Skipped
@@ -30,7 +30,7 @@ from captioner.run import Run
 from captioner.settings import Settings
 from captioner.text import printable
 
-PROVENANCE, CAPTIONS, SUMMARY = "provenance.jsonl", "captions.json", "summary.json"
+PROVENANCE, CAPTIONS, SUMMARY = FILE_NAME, "captions.json", "summary.json"
 MAX_PAGE_BYTES = 1_000_000  # of a page that is ours; the gallery's has a hundredth of that
 
 
@@ -188,7 +188,7 @@ class OutputFolder:
         except OSError:
             return False
 
-    def results(self) -> Iterator[Result]:
+    def results(self) -> list[Result]:
         """Every caption file in it, with the figures that its caption was made with.
 
         Raises:

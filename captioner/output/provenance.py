@@ -26,6 +26,7 @@ from captioner.records import Caption, Cost, Picture, Recipe, Skipped, Stamp
 from captioner.settings import RECIPE, Settings
 from captioner.text import counted, printable
 
+FILE_NAME = "provenance.jsonl"
 VERSION = 1
 OPENING = f'{{"version": {VERSION}, "at": "'.encode()  # of every line
 PROGRAM = version("mlx-image-captioning")

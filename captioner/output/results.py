@@ -5,17 +5,15 @@ All of it is untrusted: whoever can write to the folder can say anything there.
 """
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
-from captioner.output.provenance import Provenance
+from captioner.output.provenance import FILE_NAME, Provenance
+from captioner.pictures.names import RESERVED
 from captioner.pictures.scan import natural_key
-
-PROVENANCE, RESERVED = "provenance.jsonl", {"captions.json", "summary.json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,13 @@ class Result:
     file: Path  # the caption file's path within the output directory
     prompt: str
     caption: str
+    digest: bytes  # of what the caption file says
     figures: Figures
-    edited: bool  # a person wrote it, or changed it
+
+    @property
+    def edited(self) -> bool:
+        """Whether a person wrote it, or changed it."""
+        return self.digest != self.figures.digest
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -55,28 +58,35 @@ class Result:
         return () if self.edited else self.figures.flags
 
 
-def results(directory: Path) -> Iterator[Result]:
+def results(directory: Path) -> list[Result]:
     """The captions of an output directory, in natural order of their pictures.
 
     Raises:
         OutputError: its provenance cannot be read.
     """
     figures = _figures(directory)
-    found: dict[str, Path] = {}
+    found: dict[str, Result] = {}
     for path in directory.rglob("*.json"):
         file = path.relative_to(directory)
         if path.name in RESERVED or any(part.startswith(".") for part in file.parts):
             continue
         entry = _entry(path)
-        if entry and (key := _key(entry)) is not None and key not in found:
-            found[key] = file
-    for key in sorted(found, key=natural_key):
-        entry = _entry(directory / found[key]) or {}
-        if _key(entry) == key:  # it may have gone by now
-            prompt, caption = str(entry["prompt"]), str(entry["caption"])
+        if entry and _is_key(key := entry["image"]) and key not in found:
+            prompt, caption = entry["prompt"], entry["caption"]
+            digest = entry_digest(key, prompt, caption)
             made = figures.get(key, NO_FIGURES)
-            edited = made.digest != entry_digest(entry["image"], entry["prompt"], entry["caption"])
-            yield Result(key, found[key], prompt, caption, made, edited)
+            found[key] = Result(key, file, prompt, caption, digest, made)
+    return sorted(found.values(), key=lambda result: natural_key(result.key))
+
+
+def picture_in(directory: Path, key: str) -> Path | None:
+    """The picture of a key; None when it is not in the input directory (any more)."""
+    try:
+        path = (directory / key).resolve(strict=True)
+        inside = path.is_relative_to(directory.resolve())
+        return path if inside and path.is_file() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _entry(path: Path) -> dict[str, Any] | None:
@@ -86,20 +96,16 @@ def _entry(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _key(entry: dict[str, Any]) -> str | None:
-    """The picture that the entry is of; None when it is no caption, or leads out of the folder."""
-    key = entry.get("image")
-    if not isinstance(key, str) or not {"prompt", "caption"} <= entry.keys():
-        return None
+def _is_key(key: str) -> bool:
+    """Whether it can be a picture's, and does not lead out of the folder."""
     path = PurePosixPath(key)
-    if not path.name or path.is_absolute() or ".." in path.parts or re.search(r"[\0\\]", key):
-        return None
-    return key
+    inside = bool(path.name) and not path.is_absolute() and ".." not in path.parts
+    return inside and not re.search(r"[\0\\]", key)
 
 
 def _figures(directory: Path) -> dict[str, Figures]:
     latest: dict[str, Figures] = {}
-    for made in Provenance(directory / PROVENANCE).values():
+    for made in Provenance(directory / FILE_NAME).values():
         with suppress(ValueError, LookupError, TypeError, OverflowError):  # the next run says so
             if made["result"] == "captioned":
                 latest[str(made["image"])] = _understood(made)

@@ -75,11 +75,6 @@ def add_review(directory: Path, image: str, review: Review) -> None:
         raise cannot_write(path, error) from error
 
 
-def digest_of(image: str, prompt: object, caption: object) -> str:
-    """What tells one content of a caption file from another, in hexadecimal."""
-    return entry_digest(image, prompt, caption).hex()
-
-
 def edit(directory: Path, file: Path, before: str, caption: str) -> str:
     """Write another caption into a caption file, as a hand would have; the digest of it.
 

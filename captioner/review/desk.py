@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from captioner.errors import InputError
-from captioner.output.results import PROVENANCE, Result, results
+from captioner.output.provenance import FILE_NAME
+from captioner.output.results import Result, picture_in, results
 from captioner.output.reviews import (
     ACCEPTED,
-    AGAIN,
     OPEN,
+    VERDICTS,
     Review,
     add_review,
-    digest_of,
     edit,
     read_reviews,
 )
 from captioner.pages.gallery import figures
+from captioner.text import printable
 
 RECENTLY = 60.0  # seconds
 
@@ -46,10 +47,11 @@ class Desk:
         for result in results(output_dir):
             self._know(result)
         if not self._files:
-            raise InputError(f"{output_dir} holds no captions to review.")
-        if not any((input_dir / key).is_file() for key in self._files):
+            raise InputError(f"{printable(str(output_dir))} holds no captions to review.")
+        if not any(picture_in(input_dir, key) for key in self._files):
             raise InputError(
-                f"None of the pictures is in {input_dir}; name their folder with --input-dir."
+                f"None of the pictures is in {printable(str(input_dir))}; "
+                "name their folder with --input-dir."
             )
 
     def entries(self) -> Iterator[dict[str, Any]]:
@@ -64,12 +66,8 @@ class Desk:
 
     def picture(self, name: str) -> Path | None:
         """The picture that has this name in addresses; None when it is not in the folder."""
-        try:
-            path = (self._input / self._keys[name]).resolve(strict=True)
-        except (KeyError, OSError, RuntimeError):
-            return None
-        inside = path.is_relative_to(self._input.resolve())
-        return path if inside and path.is_file() else None
+        key = self._keys.get(name)
+        return None if key is None else picture_in(self._input, key)
 
     def save(self, key: str, before: str, caption: str) -> str:
         """Write an edited caption, which is accepted by that; the digest of what is there now.
@@ -91,7 +89,7 @@ class Desk:
             KeyError: there is no such caption, or no such verdict.
             OutputError: it cannot be noted.
         """
-        if key not in self._files or verdict not in (ACCEPTED, AGAIN, OPEN):
+        if key not in self._files or verdict not in VERDICTS:
             raise KeyError(key)
         with self._writing:
             add_review(self._directory, key, Review(verdict, digest))
@@ -102,7 +100,7 @@ class Desk:
         Its lock is not asked: a run that began in that moment would find it taken.
         """
         try:
-            written = (self._directory / PROVENANCE).stat().st_mtime
+            written = (self._directory / FILE_NAME).stat().st_mtime
         except OSError:
             return False
         return abs(time.time() - written) < RECENTLY
@@ -115,7 +113,7 @@ class Desk:
         return name
 
     def _entry(self, result: Result, name: str, review: Review | None) -> dict[str, Any]:
-        digest = digest_of(result.key, result.prompt, result.caption)
+        digest = result.digest.hex()
         fresh = review is not None and review.digest == digest
         return {
             "name": result.key,

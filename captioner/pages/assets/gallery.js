@@ -60,7 +60,7 @@ function card(result, place) {
     const image = element("img");
     image.loading = "lazy";
     image.decoding = "async";
-    image.src = result.small || result.picture;
+    image.src = result.picture;
     image.alt = result.state === "captioned" ? result.text : result.name;
     button.append(image);
     button.addEventListener("click", () => enlarge(place));

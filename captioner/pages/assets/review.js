@@ -96,8 +96,8 @@ function next() {
 function renew() {
   // the pictures stay in their places while one goes through them
   countKinds();
-  for (const item of list.children) {
-    const result = shown[[...list.children].indexOf(item)];
+  for (const [place, item] of [...list.children].entries()) {
+    const result = shown[place];
     item.querySelector("p").textContent = result.text;
     item.querySelector(".marks").replaceWith(marks(result));
   }
