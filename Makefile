@@ -20,7 +20,8 @@ help: ## Show these targets
 run: $(VENV)/.run ## Caption the pictures in input/ into output/ with the embedded model
 	@$(BIN)/python flows/caption_flow.py --input-dir input --output-dir output \
 		--model models/flowcharts-3m-8bit
-	@echo "The captions: output/captions.json. What was skipped and how long it took: output/summary.json."
+	@echo "The captions: output/captions.json, and to look through output/index.html." \
+		"What was skipped and how long it took: output/summary.json."
 
 ui: $(VENV)/.run ## Prefect's UI, the deployments and a worker, until Ctrl-C; NOTIFY=URL for messages
 	@$(BIN)/python -m flows.hosting.ui $(NOTIFY)

@@ -49,7 +49,7 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
     logger.info("Model loaded in %.1f s", device.load_seconds)
     if device.batch_size > 1:
         logger.info("Captioning %d pictures at a time", device.batch_size)
-    elif run.settings.batch_size != 1 and device.model_type not in BATCHED:
+    elif settings.batch_size != 1 and device.model_type not in BATCHED:
         logger.warning(
             "Captioning one picture at a time, whatever --batch-size says: with a model of type "
             "%s a batch is not known to give the same captions (docs/models.md)",

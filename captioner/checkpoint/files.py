@@ -4,11 +4,13 @@ A FIFO would be waited for, a device never ends, and what is read whole has to f
 Links are followed: the Hub's cache is made of them. Knows nothing of what is in a file.
 """
 
+import json
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from captioner.errors import CheckpointError
 from captioner.text import gigabytes, printable
@@ -42,6 +44,14 @@ def read_text(path: Path) -> bytes:
     check_file(path)
     with opened(path) as file:
         return file.read(MAX_TEXT_BYTES)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty when there is none that can be read."""
+    with suppress(OSError, ValueError, RecursionError, CheckpointError):
+        value = json.loads(read_text(path))
+        return value if isinstance(value, dict) else {}
+    return {}
 
 
 def check_files(directory: Path) -> None:

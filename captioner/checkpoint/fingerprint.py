@@ -6,8 +6,9 @@ Knows nothing of what makes a checkpoint whole, or of where it came from.
 import hashlib
 from pathlib import Path
 
+from captioner.checkpoint.files import MAX_TEXT_BYTES
+
 BLOCK_BYTES = 1 << 20
-MAX_WHOLE_BYTES = 100_000_000  # larger files are no texts, whatever they are called
 BLOCKS = 16  # of a weight file that are read: any training changes nearly all of its numbers
 
 
@@ -26,7 +27,7 @@ def checkpoint_fingerprint(directory: Path) -> str:
             continue
         size = path.stat().st_size
         text = path.suffix in (".json", ".jinja", ".txt", ".model")
-        if text and size <= MAX_WHOLE_BYTES:
+        if text and size <= MAX_TEXT_BYTES:
             digest.update(f"{path.name}\0".encode(errors="surrogateescape"))
             digest.update(path.read_bytes())
         elif text or path.suffix == ".safetensors":

@@ -19,11 +19,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from captioner.checkpoint.files import read_text
+from captioner.checkpoint.files import read_object, read_text
 from captioner.errors import CheckpointError, first_line
 from captioner.text import gigabytes, printable
 
@@ -134,7 +133,7 @@ def _templates(directory: Path) -> Iterator[str]:
         if path.is_file():
             yield read_text(path).decode(errors="replace")
     for name in ("chat_template.json", "processor_config.json", "tokenizer_config.json"):
-        found = _json(directory / name).get("chat_template")
+        found = read_object(directory / name).get("chat_template")
         if isinstance(found, str):
             yield found
         elif isinstance(found, dict):
@@ -144,17 +143,10 @@ def _templates(directory: Path) -> Iterator[str]:
             yield from (text for text in texts if isinstance(text, str))
 
 
-def _json(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, RecursionError):
-        value = json.loads(read_text(path))
-        return value if isinstance(value, dict) else {}
-    return {}
-
-
 def _special_tokens(directory: Path) -> dict[str, str]:
     """`bos_token` and the like, which templates use."""
     tokens = {}
-    for name, value in _json(directory / "tokenizer_config.json").items():
+    for name, value in read_object(directory / "tokenizer_config.json").items():
         text = value.get("content") if isinstance(value, dict) else value
         if name.endswith("_token") and isinstance(text, str):
             tokens[name] = text

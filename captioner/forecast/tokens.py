@@ -6,12 +6,13 @@ follows (https://github.com/huggingface/transformers, models/qwen2_vl). Knows no
 pictures.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from captioner.checkpoint.files import read_object
+from captioner.checkpoint.prompts import QWEN_MOST_PIXELS
 from captioner.pictures.decoding import fitted
 
 
@@ -22,13 +23,13 @@ class Eyes:
     patch: int = 16  # pixels
     merge: int = 2  # patches along each side of a token
     min_pixels: int = 65_536
-    max_pixels: int = 16_777_216
+    max_pixels: int = QWEN_MOST_PIXELS
 
     @classmethod
     def of(cls, directory: Path) -> Self | None:
         """Those of a checkpoint; None when it does not say, or counts in another way."""
-        raw = _json(directory / "preprocessor_config.json")
-        raw |= _part(_json(directory / "processor_config.json"), "image_processor")
+        raw = read_object(directory / "preprocessor_config.json")
+        raw |= _part(read_object(directory / "processor_config.json"), "image_processor")
         size = _part(raw, "size")
         found = (
             raw.get("patch_size"),
@@ -52,14 +53,6 @@ class Eyes:
             scale = math.sqrt(self.min_pixels / (width * height))
             across, down = math.ceil(width * scale / side), math.ceil(height * scale / side)
         return across * down
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _part(value: dict[str, Any], key: str) -> dict[str, Any]:
