@@ -25,6 +25,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from playwright.sync_api import Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
@@ -287,6 +289,14 @@ def test_prefect_deploy_asks_nothing_at_a_terminal(ui: Ui, client: SyncPrefectCl
 # --- runs ---
 
 
+def submitted(page: Page) -> bool:
+    """Whether the form was sent; while it is still being laid out, a click leads nowhere."""
+    page.get_by_role("button", name="Submit").click()
+    with suppress(PlaywrightTimeout):
+        page.wait_for_url("**?tab=Runs", timeout=10_000)
+    return page.url.endswith("?tab=Runs")
+
+
 def test_a_newcomer_s_run_from_the_form_takes_place_in_the_folder_of_the_deployment(
     ui: Ui, client: SyncPrefectClient
 ) -> None:
@@ -299,8 +309,7 @@ def test_a_newcomer_s_run_from_the_form_takes_place_in_the_folder_of_the_deploym
             name = page.locator("input").first
             wait_for(name.input_value)
             assert filled_in_by_a_form(name.input_value()), name.input_value()
-        page.get_by_role("button", name="Submit").click()
-        page.wait_for_url("**?tab=Runs")
+        wait_for(lambda: submitted(page))
     (run,) = client.read_flow_runs()
     state = ended(client, run.id)
     assert state.is_completed(), log_of(client, run.id)
