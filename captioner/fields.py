@@ -12,6 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from captioner.text import printable
 
+MAX_SHARDS = 1000  # of one folder
+
 
 @dataclass(frozen=True, slots=True)
 class InRecipe:
@@ -65,5 +67,17 @@ def _place(value: Any) -> Any:
     return Path(value).absolute() if str(Path(value)).startswith("~") else value
 
 
+def _part(value: str) -> str:
+    number, _, of = value.partition("/")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in (number, of)):
+        raise PydanticCustomError("part", "Input should be of the form 3/12")
+    if not 1 <= int(number) <= int(of) <= MAX_SHARDS:
+        raise PydanticCustomError(
+            "part", f"Input should be a part of 1 to {MAX_SHARDS}, such as 1/12 to 12/12"
+        )
+    return f"{int(number)}/{int(of)}"
+
+
+Part = Annotated[str, AfterValidator(_part)]
 Place = Annotated[Path, BeforeValidator(_place)]
 Colour = Annotated[str, AfterValidator(_colour)]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
-from captioner.fields import Colour, InRecipe, NotInRecipe, Place, split_at_commas
+from captioner.fields import Colour, InRecipe, NotInRecipe, Part, Place, split_at_commas
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
@@ -44,7 +44,8 @@ class FolderSettings(_Group):
 
 
 class AgainSettings(_Group):
-    """What is captioned once more, besides what is new or has changed, and how many at most."""
+    """What is captioned once more, besides what is new or has changed, how many at most, and which
+    part of the folder."""
 
     overwrite: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
@@ -64,6 +65,12 @@ class AgainSettings(_Group):
         title="Pictures at most",
         description="Only the first pictures that are to be captioned, this many; "
         "the others are left for the next run.",
+    )
+    shard: Annotated[Part | None, NotInRecipe("says what is done, not how")] = Field(
+        default=None,
+        title="Shard",
+        description="Only one part of the folder, such as 3/12, while other machines caption the "
+        "other parts; the next run without it merges them.",
     )
 
 

@@ -382,7 +382,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     }
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
-        *("input_dir", "output_dir", "overwrite", "retry_flagged", "limit"),
+        *("input_dir", "output_dir", "overwrite", "retry_flagged", "limit", "shard"),
         *("model", "repo_id", "batch_size", "keep_awake"),
         *("gallery", "export", "beside", "include_flagged", "xmp_name"),
     }

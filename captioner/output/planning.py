@@ -12,9 +12,9 @@ from pathlib import Path
 from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
 from captioner.output.provenance import PROGRAM, Made, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
-from captioner.pictures.names import RESERVED, caption_file_names
+from captioner.pictures.names import RESERVED, caption_file_names, folded
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.plan import Gone, Plan, Unreadable
+from captioner.plan import Gone, Plan, Shard, Unreadable
 from captioner.records import Cost, Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from captioner.text import printable
@@ -99,8 +99,10 @@ class Planner:
             OutputError: the provenance cannot be written.
         """
         files = caption_files(pictures, self._made, self._directory)
+        shard = Shard.named(self._settings.shard)
         for picture in pictures:
-            self._sort(picture, files[picture.key])
+            if shard is None or shard.holds(picture.key):
+                self._sort(picture, files[picture.key])
         captioned = [made for made in self._made.values() if made.caption_file]
         limit = self._settings.limit or len(self._todo)
         todo, later = self._todo[:limit], self._todo[limit:]
@@ -132,17 +134,24 @@ class Planner:
         """Put the picture where it belongs."""
         before = self._made.get(picture.key)
         found = _Found.at(self._directory / file).is_of(picture.key)
-        if found.wrong and not self._settings.overwrite:
+        # what a shard made in this round is not asked for a second time
+        done = before is not None and before.by_a_shard
+        overwrite = self._settings.overwrite and not done
+        if found.wrong and not overwrite:
             self._unreadable.append(Unreadable(picture.key, file, found.wrong))
             return
         edited = found.is_edited(before)
         if edited:
             self._edited.append(picture.key)
-        if self._settings.overwrite:
+        if overwrite:
             self._todo.append((picture, file, OVERWRITE if before or found.there else None))
             return
         review = self._reviews.get(picture.key)
-        if review and review.verdict == AGAIN and review.digest == found.digest.hex():
+        sent_back = review is not None and (review.verdict, review.digest) == (
+            AGAIN,
+            found.digest.hex(),
+        )
+        if sent_back and not done:
             self._todo.append((picture, file, SENT_BACK))
             return
         if edited:
@@ -159,14 +168,14 @@ class Planner:
             self._skipped.append(Skipped(picture, before.skipped, before.source))
         elif why is None:
             self._up_to_date.append(picture.key)
-        elif self._settings.retry_flagged and why != FLAGGED:
+        elif self._settings.retry_flagged and why != FLAGGED and not done:
             self._left.append(picture.key)
         else:
             self._todo.append((picture, file, why))
 
     def _why_again(self, picture: Picture, before: Made, found: _Found) -> str | None:
         """Why the picture is to be captioned once more; None when it is not."""
-        if self._settings.retry_flagged and before.flagged:
+        if self._settings.retry_flagged and before.flagged and not before.by_a_shard:
             return FLAGGED
         if not self._is_same_file(picture, before):
             return IMAGE_CHANGED
@@ -207,9 +216,16 @@ def caption_files(
     if new := {key for key in keys if key not in owned}:
         claimed, strangers = _unowned(new, set(owned.values()), directory)
         owned |= claimed
+        # as if all were new: a run that goes on where another one stopped gives the same names,
+        # and so do runs of shards, of which each sees the others' captions or not
+        names = dict(zip(keys, caption_file_names(keys, strangers), strict=True))
+        taken = {*map(folded, owned.values())}
+        owned |= {
+            key: names[key] for key in keys if key not in owned and folded(names[key]) not in taken
+        }
         unnamed = [key for key in keys if key not in owned]
-        names = caption_file_names(unnamed, {*owned.values(), *strangers})
-        owned |= dict(zip(unnamed, names, strict=True))
+        names_left = caption_file_names(unnamed, {*owned.values(), *strangers})
+        owned |= dict(zip(unnamed, names_left, strict=True))
     return {key: owned[key] for key in keys}
 
 

@@ -1,7 +1,8 @@
 """provenance.jsonl: what each caption was made from. One JSON object a line, only ever appended.
 
 A line is written before the caption file that it speaks of, so a caption file never lacks its
-line, whenever the power goes. docs/provenance.md describes the format for those who read it.
+line, whenever the power goes. docs/provenance.md describes the format for those who read it. The
+shards of a folder have files of the same kind beside it, until they are merged into it.
 Knows nothing of what a run does with it.
 """
 
@@ -21,6 +22,7 @@ from captioner.output.atomic import cannot_write, json_text
 from captioner.output.entries import entry_digest
 from captioner.output.lines import Lines
 from captioner.output.ours import NotOurs
+from captioner.output.shards import ENDED, shard_files
 from captioner.pictures.names import MAX_NAME_BYTES, RESERVED
 from captioner.records import Caption, Cost, Picture, Recipe, Skipped, Stamp
 from captioner.settings import RECIPE, Settings
@@ -51,6 +53,7 @@ class Made:
     skipped: str = ""  # the reason; empty when it was captioned
     program: str = ""  # the version that said so
     cost: Cost | None = None  # of its caption; None when the line does not tell
+    by_a_shard: bool = False  # whose lines are not merged yet
 
 
 class Provenance:
@@ -59,8 +62,8 @@ class Provenance:
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path, OPENING)
 
-    def add_caption(self, caption: Caption, recipe: Recipe) -> None:
-        """Append the line of a caption that is about to be saved.
+    def add_caption(self, caption: Caption, recipe: Recipe, **more: Any) -> None:
+        """Append the line of a caption that is about to be saved; `more` goes to its end.
 
         Raises:
             OutputError: it cannot be written; the file is as it was.
@@ -85,6 +88,7 @@ class Provenance:
             repo_id=recipe.repo_id,
             revision=recipe.revision,
             **recipe.settings(),
+            **more,
         )
 
     def add_skipped(self, skipped: Skipped) -> None:
@@ -106,7 +110,7 @@ class Provenance:
         self._append("touched", picture, stamp, sync=False)
 
     def read(self) -> dict[str, Made]:
-        """What the file says last of each picture, by the picture's key; empty without a file.
+        """What the files say last of each picture, by the picture's key; empty without a file.
 
         Lines that cannot be understood are left out, with a warning.
 
@@ -116,16 +120,19 @@ class Provenance:
         """
         latest: dict[str, Made] = {}
         strange, ours = 0, False
-        for line in self._read():
+        for path, line in self._read():
             try:
                 value = json.loads(line)
                 ours = ours or {"version", "image"} <= value.keys()
+                if value.get("result") == ENDED:
+                    continue
                 made = _understood(value, latest)
-                latest[made.image] = made
+                latest[made.image] = replace(made, by_a_shard=path.name != FILE_NAME)
             except (ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH):
                 strange += 1
         if strange and not ours:
-            raise self._not_ours("no line of it says what a caption was made from")
+            why = "no line of it says what a caption was made from"
+            raise _not_ours(self._lines.path, why)
         if strange:
             lines = counted(strange, "line")
             logger.warning("%s of %s cannot be understood: not counted", lines, self)
@@ -138,19 +145,24 @@ class Provenance:
             InputError: what is in its place is not ours.
             OutputError: it is there and cannot be read.
         """
-        for line in self._read():
+        for _, line in self._read():
             with suppress(ValueError, RecursionError):
                 if isinstance(value := json.loads(line), dict):
                     yield value
 
-    def _read(self) -> Iterator[bytes]:
+    def _read(self) -> Iterator[tuple[Path, bytes]]:
+        """The lines of the folder, with the file that each is in: those of shards last."""
+        directory = self._lines.path.parent
+        path = whole = directory / FILE_NAME
         try:
-            yield from self._lines.read()
+            for path in (whole, *shard_files(directory)):
+                for line in Lines(path, OPENING).read():
+                    yield path, line
         except NotOurs as error:
-            raise self._not_ours(str(error.strerror)) from error
+            raise _not_ours(path, str(error.strerror)) from error
         except OSError as error:
             raise OutputError(
-                f"{self} cannot be read ({error.strerror}), and without it "
+                f"{printable(str(path))} cannot be read ({error.strerror}), and without it "
                 "nobody knows what is up to date: check its permissions."
             ) from error
 
@@ -164,31 +176,37 @@ class Provenance:
         try:
             self._lines.mend()
         except NotOurs as error:
-            raise self._not_ours(str(error.strerror)) from error
+            raise _not_ours(self._lines.path, str(error.strerror)) from error
         except OSError as error:
             raise cannot_write(self._lines.path, error) from error
 
     def __str__(self) -> str:
         return printable(str(self._lines.path))
 
-    def _not_ours(self, why: str) -> InputError:
-        return InputError(
-            f"{self} cannot be what earlier runs wrote, since {why}: move it away, "
-            "or name another directory with --output-dir."
-        )
-
     def _append(
         self, result: str, picture: Picture, stamp: Stamp, *, sync: bool = True, **more: Any
     ) -> None:
+        self.write(
+            result,
+            sync=sync,
+            image=picture.key,
+            image_bytes=stamp.bytes,
+            image_mtime_ns=stamp.mtime_ns,
+            image_sha256=stamp.sha256,
+            **more,
+        )
+
+    def write(self, result: str, *, sync: bool = True, **more: Any) -> None:
+        """Append a line of the kind `result`, with what it says.
+
+        Raises:
+            OutputError: it cannot be written; the file is as it was.
+        """
         line = {
             "version": VERSION,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "program": PROGRAM,
             "result": result,
-            "image": picture.key,
-            "image_bytes": stamp.bytes,
-            "image_mtime_ns": stamp.mtime_ns,
-            "image_sha256": stamp.sha256,
             **more,
         }
         try:
@@ -202,6 +220,13 @@ class OnlyRead(Provenance):
 
     def add_touched(self, picture: Picture, stamp: Stamp) -> None:
         """Nothing: the bytes are read once more by whoever comes next."""
+
+
+def _not_ours(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{printable(str(path))} cannot be what earlier runs wrote, since {why}: move it away, "
+        "or name another directory with --output-dir."
+    )
 
 
 def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:

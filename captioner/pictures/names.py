@@ -25,24 +25,24 @@ def caption_file_names(names: Sequence[str], taken: Iterable[str] = ()) -> list[
     """
     short = [Path(name).stem + ".json" for name in names]
     full = [name + ".json" for name in names]
-    others = {_folded(name) for name in (*RESERVED, *taken)}
+    others = {folded(name) for name in (*RESERVED, *taken)}
     claims = Counter(others)
     for brief, long in zip(short, full, strict=True):
-        claims.update({_folded(brief), _folded(long)})
+        claims.update({folded(brief), folded(long)})
     chosen = [
-        brief if claims[_folded(brief)] == 1 else long
+        brief if claims[folded(brief)] == 1 else long
         for brief, long in zip(short, full, strict=True)
     ]
-    uses = Counter(map(_folded, chosen)) + Counter(others)
-    usable = [uses[_folded(f)] == 1 and len(os.fsencode(f)) <= MAX_NAME_BYTES for f in chosen]
-    used = {_folded(file) for file, good in zip(chosen, usable, strict=True) if good} | others
+    uses = Counter(map(folded, chosen)) + Counter(others)
+    usable = [uses[folded(f)] == 1 and len(os.fsencode(f)) <= MAX_NAME_BYTES for f in chosen]
+    used = {folded(file) for file, good in zip(chosen, usable, strict=True) if good} | others
     return [
         file if good else _hashed(name, used)
         for name, file, good in zip(names, chosen, usable, strict=True)
     ]
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """The same for all names that a file system may take for one (Unicode's definition D145)."""
     folded = unicodedata.normalize("NFD", name).casefold()
     return unicodedata.normalize("NFD", folded)
@@ -55,7 +55,7 @@ def _hashed(name: str, used: set[str]) -> str:
     for attempt in itertools.count():  # a picture could be named like another one's hash
         digest = hashlib.sha256(raw + b"/" * attempt).hexdigest()[:12]
         file = f"{stem}~{digest}.json"
-        if _folded(file) not in used:
+        if folded(file) not in used:
             break
-    used.add(_folded(file))
+    used.add(folded(file))
     return file
