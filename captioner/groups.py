@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
-from captioner.fields import Colour, InRecipe, NotInRecipe, Part, Place, split_at_commas
+from captioner.fields import MAX_SHARDS, Colour, InRecipe, NotInRecipe, Part, Place, split_at_commas
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
@@ -210,4 +210,17 @@ class ResultSettings(_Group):
             description="a.jpg.xmp, as darktable, digiKam and Immich read them, or a.xmp, as "
             "Adobe's programs do.",
         )
+    )
+
+
+class FleetSettings(_Group):
+    """How one folder is divided among several machines."""
+
+    shards: Annotated[int | None, NotInRecipe("says what is done where")] = Field(
+        default=None,
+        ge=1,
+        le=MAX_SHARDS,
+        title="Shards",
+        description="How many parts the folder is split into, of which a worker takes one at a "
+        "time; left out, four for each worker that is online.",
     )

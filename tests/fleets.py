@@ -1,0 +1,240 @@
+"""A team's server and its machines: PostgreSQL, Prefect's server with a password, and workers with
+homes, checkouts and mounts of their own, all on this machine.
+
+    with team(folder) as team, team.machine("anna") as anna:
+        anna.start_worker()
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.hosting.server import HOST, free_port
+from flows.hosting.ui import descendants
+from tests.conftest import ROOT, hears_hangups
+from tests.real_server import RealServer, real_server
+
+PASSWORD = "team:a password"
+CHECKOUT = ("automations", "captioner", "flows", "tasks", "prefect.yaml")
+MODEL = "models/flowcharts-3m-8bit"
+PATIENCE = 240.0  # seconds, for whatever takes a second or ten
+# so that nobody waits for what is looked after every ten seconds, or once a minute
+IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+
+Process = subprocess.Popen[str]
+
+
+def wait_for(what: Callable[[], Any], describe: Callable[[], object] = lambda: "") -> Any:
+    """What the call returns, once that is something."""
+    deadline = time.monotonic() + PATIENCE
+    while not (result := what()):
+        assert time.monotonic() < deadline, describe()
+        time.sleep(0.2)
+    return result
+
+
+@contextmanager
+def postgresql() -> Iterator[str]:
+    """A server of Debian's PostgreSQL with an empty database; its address as Prefect takes it."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    as_root = os.geteuid() == 0  # whom PostgreSQL refuses
+    user = pwd.getpwnam("postgres" if as_root else pwd.getpwuid(os.geteuid()).pw_name)
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="postgresql-", dir="/tmp") as folder:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+
+        def start(program: str, *arguments: str) -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(
+                [programs[-1] / program, "-D", f"{folder}/data", *arguments],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                user=user.pw_uid,
+                group=user.pw_gid,
+                env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+            )
+
+        made = start("initdb", "--username=prefect", "--auth=trust", "--no-sync")
+        said, _ = made.communicate()
+        assert made.returncode == 0, said.decode()
+        log = Path(folder) / "log"
+        quick = ("-F", "-k", folder, "-h", HOST, "-p", str(port))  # -F: nothing outlives the test
+        with log.open("wb") as _:
+            server = start("postgres", *quick)
+        try:
+            assert server.stdout
+            while b"ready to accept connections" not in (line := server.stdout.readline()):
+                assert line, "PostgreSQL has not started"
+            yield f"postgresql+asyncpg://prefect@{HOST}:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.communicate(timeout=30)
+
+
+@dataclass
+class Machine:
+    """One machine: a home, a checkout and a mount of the shared folder."""
+
+    name: str
+    home: Path
+    shared: Path  # as it is called there
+    environment: dict[str, str]
+    worker: Process | None = None
+    log: list[Path] = field(default_factory=list)
+
+    @property
+    def checkout(self) -> Path:
+        return self.home / "captioning"
+
+    def start(self, *arguments: str, log: str = "log", **environment: str) -> Process:
+        """A command of this Python's modules, in the machine's checkout."""
+        path = self.home / f"{log}.txt"
+        with path.open("a") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=self.checkout,
+                env=self.environment | environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+                preexec_fn=hears_hangups,
+            )
+
+    def said(self, log: str = "log") -> str:
+        return (self.home / f"{log}.txt").read_text()
+
+    def start_worker(self, **environment: str) -> None:
+        """A worker that takes one shard at a time, as docs/several-macs.md starts it."""
+        pool = ("worker", "start", "--pool", "mlx", "--limit", "1", "--name", self.name)
+        self.worker = self.start("prefect", *pool, log="worker", **environment)
+        wait_for(lambda: "started!" in self.said("worker"), lambda: self.said("worker"))
+
+    def kill_worker(self) -> None:
+        """As when the power goes: the worker, and what it runs."""
+        assert self.worker
+        for pid in {self.worker.pid, *descendants(self.worker.pid)}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.worker.wait()
+        self.worker = None
+
+
+@dataclass
+class Team:
+    """A server, and what its machines share."""
+
+    folder: Path
+    shared: Path  # where the pictures and the captions really are
+    port: int
+    environment: dict[str, str]
+    database: str
+    server: ExitStack = field(default_factory=ExitStack)
+    running: RealServer | None = None
+
+    @property
+    def api(self) -> str:
+        return f"http://{HOST}:{self.port}/api"
+
+    def start_server(self) -> None:
+        more = {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database,
+            "PREFECT_SERVER_API_AUTH_STRING": PASSWORD,
+        }
+        home = self.folder / "server"
+        home.mkdir(exist_ok=True)
+        self.running = self.server.enter_context(real_server(home, port=self.port, more=more))
+
+    def stop_server(self) -> None:
+        self.server.close()
+
+    @contextmanager
+    def machine(self, name: str, worker: bool = False) -> Iterator[Machine]:
+        """A machine, until the block ends."""
+        home = self.folder / name
+        shared = home / "Volumes" / "pictures"
+        shared.mkdir(parents=True)
+        machine = Machine(name, home, shared, self.environment | self._its_own(home, shared))
+        for part in (*CHECKOUT, MODEL):
+            source, copy = ROOT / part, machine.checkout / part
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy)
+        with mounted_at(self.shared, shared):
+            try:
+                if worker:
+                    machine.start_worker()
+                yield machine
+            finally:
+                if machine.worker:
+                    machine.kill_worker()
+
+    def _its_own(self, home: Path, shared: Path) -> dict[str, str]:
+        return {
+            "HOME": str(home),
+            "PREFECT_HOME": str(home / ".prefect"),
+            "HF_HOME": str(home / "huggingface"),
+            "PYTHONPATH": os.pathsep.join([str(home / "captioning"), *_without_ours()]),
+            "CAPTION_INPUT_DIR": str(shared / "in"),
+            "CAPTION_OUTPUT_DIR": str(shared / "out"),
+        }
+
+
+@contextmanager
+def mounted_at(shared: Path, place: Path) -> Iterator[None]:
+    """The shared folder at a place of its own: bind-mounted where root may, else a link."""
+    command = ["mount", "--bind", str(shared), str(place)]
+    bound = os.geteuid() == 0 and not subprocess.run(command, capture_output=True).returncode
+    if not bound:
+        place.rmdir()
+        place.symlink_to(shared)
+    try:
+        yield
+    finally:
+        if bound:
+            subprocess.run(["umount", "--lazy", str(place)], check=False, capture_output=True)
+
+
+@contextmanager
+def team(folder: Path) -> Iterator[Team]:
+    """A server with PostgreSQL and a password, deployments and automations, and a shared folder."""
+    shared, port = folder / "shared", free_port()
+    (shared / "in").mkdir(parents=True)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "CAPTION_"))}
+    environment = (
+        kept
+        | IMPATIENT
+        | {
+            "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+            "PREFECT_API_AUTH_STRING": PASSWORD,
+        }
+    )
+    with postgresql() as database:
+        made = Team(folder, shared, port, environment, database)
+        made.start_server()
+        try:
+            yield made
+        finally:
+            made.stop_server()
+
+
+def _without_ours() -> list[str]:
+    """What else is on the path of this Python: the tests' own, not this checkout."""
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [place for place in path if place and Path(place).resolve() != ROOT]
