@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -272,12 +273,12 @@ class _Dispatch:
 
     def _parameters(self, number: int) -> dict[str, Any]:
         """What a shard is asked: the same, and its places unless its worker has others."""
-        settings = self._run.settings
+        settings, here = self._run.settings, Path.cwd()
         shard = settings.model_copy(
             update={
                 "shard": f"{number}/{self._round.shards}",
-                "input_dir": settings.input_dir.absolute(),
-                "output_dir": settings.output_dir.absolute(),
+                "input_dir": here / settings.input_dir,
+                "output_dir": here / settings.output_dir,
             }
         )
         return {name: group.model_dump(mode="json") for name, group in shard.grouped().items()}
