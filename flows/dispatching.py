@@ -6,20 +6,20 @@ shard has done is read from the folder, not from a state. Knows nothing of how c
 """
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from httpx import TransportError
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
-from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelling
 
@@ -29,14 +29,11 @@ from captioner.pages.table import run_name
 from captioner.run import Run
 from captioner.text import printable
 from flows.endings import INTERRUPTS, REFUSED, interrupts_deferred
+from flows.workers import SHARD, Workers
 
-SHARD = "caption-images/shard"  # the deployment, as in prefect.yaml
 SHARDS_A_WORKER = 4
 LOOK_SECONDS = 2.0
 SEEN_SECONDS = 60.0  # until what a machine wrote is seen on another, at the latest
-AGAIN_SECONDS = 30.0  # until a worker that refused a shard is asked for one again; doubles
-AGAIN_SECONDS_AT_MOST = 300.0
-REFUSALS = 3  # of every worker, with no caption since: then none can
 IN_VAIN = 5  # runs of one shard without a caption, and it is given up
 PAGE = 200  # of Prefect's lists
 
@@ -52,37 +49,6 @@ class _Shard:
     in_vain: int = 0  # runs without a caption, one after another
     ended_at: float | None = None  # when its run was seen to have ended, with pictures left
     given_up: bool = False
-
-
-@dataclass
-class _Worker:
-    """A worker that refused a shard."""
-
-    refusals: int = 0
-    again_at: float = 0.0
-    last: str = field(default="", repr=False)  # what it said
-
-
-def online_workers() -> set[str]:
-    """The names of the workers that can take a shard.
-
-    Raises:
-        InputError: there are none, or there is no deployment.
-    """
-    with get_client(sync_client=True) as client:
-        try:
-            pool = client.read_deployment_by_name(SHARD).work_pool_name or ""
-        except ObjectNotFound as error:
-            raise InputError(
-                f"Prefect's server knows no deployment {SHARD}: make it with "
-                "`python -m flows.hosting.deploying` (docs/several-macs.md)."
-            ) from error
-        if not (workers := _online(client, pool)):
-            raise InputError(
-                f"No worker of the work pool {pool} is online: start one on each machine with "
-                f"`prefect worker start --pool {pool} --limit 1` (docs/several-macs.md)."
-            )
-    return workers
 
 
 def caption_shards(run: Run, gathering: Gathering) -> None:
@@ -115,7 +81,7 @@ class _Dispatch:
         assert gathering.round is not None
         self._run, self._gathering, self._round = run, gathering, gathering.round
         self._shards = {number: _Shard(number) for number in sorted(gathering.left())}
-        self._refused: dict[str, _Worker] = defaultdict(_Worker)
+        self._workers = Workers()
         self._captioned = 0  # at the last look
         self._said: set[str] = set()
         self._tag = f"fleet: {self._round.id[:8]}"
@@ -137,11 +103,13 @@ class _Dispatch:
 
     def look(self, client: SyncPrefectClient) -> bool:
         """See how far the shards are, and give out what is to be; whether to look again."""
-        self._note()
         left = self._gathering.left()
         try:
             with interrupts_deferred():
-                under_way = self._ended_or_under_way(client, left)
+                known = self._known(client)
+                self._note()  # what a run noted before it was seen to have ended
+                left = self._gathering.left()
+                under_way = self._ended_or_under_way(known, left)
                 if waiting := [shard for shard in self._waiting() if left[shard.number]]:
                     self._give_out(client, waiting, under_way, left)
             self._said.discard("server")
@@ -149,9 +117,8 @@ class _Dispatch:
             if error.response.status_code < 500:
                 raise
             self._say_once("server", "Prefect's server answers with an error; waiting for it.")
-        except Exception as error:
-            if not _is_of_the_network(error):
-                raise
+        except TransportError:
+            self._note()
             self._say_once("server", "Prefect's server does not answer; shards go on without it.")
         return any(not s.given_up and (left[s.number] or s.run) for s in self._shards.values())
 
@@ -172,29 +139,36 @@ class _Dispatch:
             )
         if len(self._run.captioned) > self._captioned:
             self._captioned = len(self._run.captioned)
-            for worker in self._refused.values():
-                worker.refusals = min(worker.refusals, REFUSALS - 1)
+            self._workers.note_progress()
 
     def _waiting(self) -> list[_Shard]:
         return [s for s in self._shards.values() if s.run is None and not s.given_up]
 
-    def _ended_or_under_way(self, client: SyncPrefectClient, left: Counter[int]) -> int:
+    def _known(self, client: SyncPrefectClient) -> dict[UUID, FlowRun]:
+        """The runs that were given out last, as the server knows them."""
+        ids = [shard.run for shard in self._shards.values() if shard.run]
+        found: list[FlowRun] = []
+        for start in range(0, len(ids), PAGE):
+            these = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + PAGE]))
+            found += client.read_flow_runs(flow_run_filter=these, limit=PAGE)
+        return {run.id: run for run in found}
+
+    def _ended_or_under_way(self, known: dict[UUID, FlowRun], left: Counter[int]) -> int:
         """Take note of the runs that have ended; how many are under way or waited for."""
-        runs = {shard.run: shard for shard in self._shards.values() if shard.run}
-        known = {run.id: run for run in _read(client, runs)}
         under_way = 0
-        for run_id, shard in runs.items():
-            state = known[run_id].state if run_id in known else None
-            if run_id in known and (state is None or not state.is_final()):
+        for shard in [shard for shard in self._shards.values() if shard.run]:
+            run = known.get(shard.run) if shard.run else None
+            state = run.state if run else None
+            if run and not (state and state.is_final()):
                 under_way += 1
-            elif left[shard.number] and state and state.is_completed() and self._may_show(shard):
-                continue
-            else:
-                self._end(shard, known.get(run_id), state, left[shard.number])
+            elif not (left[shard.number] and state and self._may_show(shard, state)):
+                self._end(shard, run, state, left[shard.number])
         return under_way
 
-    def _may_show(self, shard: _Shard) -> bool:
+    def _may_show(self, shard: _Shard, state: "State[Any]") -> bool:
         """Whether what the shard has done may still be on its way to this machine."""
+        if state.name == REFUSED or state.is_crashed() or state.is_cancelled():
+            return False
         shard.ended_at = shard.ended_at or time.monotonic()
         return time.monotonic() < shard.ended_at + SEEN_SECONDS
 
@@ -215,11 +189,9 @@ class _Dispatch:
             "Shard %d of %d is given out again (%s on %s): %s",
             *(shard.number, self._round.shards, name, printable(who), printable(said)),
         )
-        if name == REFUSED or (state and state.is_completed()):
-            worker = self._refused[who]
-            wait = min(AGAIN_SECONDS * 2**worker.refusals, AGAIN_SECONDS_AT_MOST)
-            worker.refusals += 1
-            worker.again_at, worker.last = time.monotonic() + wait, said
+        if state and not (progress or state.is_crashed() or state.is_cancelled()):
+            self._workers.refuse(who, said)
+        if name == REFUSED:
             return
         shard.in_vain = 0 if progress else shard.in_vain + 1
         if shard.in_vain >= IN_VAIN:
@@ -244,18 +216,16 @@ class _Dispatch:
                 self._submit(shard, left[shard.number])
         if not again or len(again) < len(waiting):
             return
-        pool = client.read_deployment_by_name(SHARD).work_pool_name or ""
-        online = _online(client, pool)
-        now = time.monotonic()
-        able = {name for name in online if self._refused[name].again_at <= now}
+        self._workers.look(client)
+        able = self._workers.able()
         for shard in again[: max(0, len(able) - under_way)]:
             self._submit(shard, left[shard.number])
-        if not online:
+        if not self._workers.online:
+            pool = self._workers.pool
             self._say_once("workers", f"No worker of the work pool {pool} is online; waiting.")
-        elif not under_way and not able and self._gathering.is_there():
-            tired = [self._refused[name] for name in online]
-            if all(worker.refusals >= REFUSALS for worker in tired):
-                raise InputError(f"No worker could caption a shard. The last said: {tired[0].last}")
+        elif not (under_way or able) and (said := self._workers.why_none_can()):
+            if self._gathering.is_there():  # or else it is the folder, and may come back
+                raise InputError(f"No worker could caption a shard. The last said: {said}")
 
     def _submit(self, shard: _Shard, left: int) -> None:
         attempt = shard.attempts + 1
@@ -289,28 +259,9 @@ class _Dispatch:
             self._logger.warning("%s", sentence)
 
 
-def _online(client: SyncPrefectClient, pool: str) -> set[str]:
-    workers = client.read_workers_for_work_pool(pool)
-    return {worker.name for worker in workers if worker.status == WorkerStatus.ONLINE}
-
-
-def _read(client: SyncPrefectClient, runs: Iterable[UUID]) -> list[FlowRun]:
-    ids, found = list(runs), list[FlowRun]()
-    for start in range(0, len(ids), PAGE):
-        these = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + PAGE]))
-        found += client.read_flow_runs(flow_run_filter=these, limit=PAGE)
-    return found
-
-
 def _of_key(key: str | None) -> tuple[int, int]:
     """The number of the shard and of the attempt."""
     parts = (key or "").split("-")
     if len(parts) != 3 or not (parts[1].isdigit() and parts[2].isdigit()):
         return 0, 0
     return int(parts[1]), int(parts[2])
-
-
-def _is_of_the_network(error: Exception) -> bool:
-    from httpx import TransportError
-
-    return isinstance(error, TransportError)

@@ -13,10 +13,11 @@ from captioner.output.folder import OutputFolder
 from captioner.output.gathering import Gathering
 from captioner.run import Run
 from flows.asked import asked
-from flows.dispatching import SHARDS_A_WORKER, caption_shards, online_workers
+from flows.dispatching import SHARDS_A_WORKER, caption_shards
 from flows.endings import ending_noted, interrupts_deferred, state_of
 from flows.hosting.log_lines import plain_errors
 from flows.run_page import captioning_progress, count_in_name, named
+from flows.workers import online_workers
 from tasks.check_input_dir import check_input_dir
 from tasks.merge_shards import merge_shards
 from tasks.scan_images import scan_images

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from captioner.errors import OutputError
+from captioner.groups import DeviceSettings, ResultSettings
 from captioner.output.lock import locked
 from captioner.output.planning import Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
@@ -27,12 +28,17 @@ from captioner.records import (
     Skipped,
 )
 from captioner.run import Run
-from captioner.settings import RECIPE, Settings
+from captioner.settings import Settings
 from captioner.text import printable
 
 NOBODY = "no shard captioned it"
-# what a shard does depends on these; where things are, each machine knows for itself
-ASKED = (*RECIPE, "repo_id", "overwrite", "retry_flagged")
+# what a shard does depends on all settings but where things are on a machine, how that works, and
+# what is made of the captions
+NOT_ASKED = {
+    *("input_dir", "output_dir", "model", "limit", "shard"),
+    *DeviceSettings.model_fields,
+    *ResultSettings.model_fields,
+}
 
 
 class Gathering:
@@ -56,7 +62,7 @@ class Gathering:
             InputError: shards of something else, or another run, are at work in the folder.
             OutputError: the folder can be neither read nor written.
         """
-        asked = {name: getattr(settings, name) for name in ASKED}
+        asked = settings.model_dump(mode="json", exclude=NOT_ASKED)
         try:
             self.round = begun(self._directory)
             if self.round is None or self.round.settings != asked:
