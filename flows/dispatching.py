@@ -223,9 +223,12 @@ class _Dispatch:
         if not self._workers.online:
             pool = self._workers.pool
             self._say_once("workers", f"No worker of the work pool {pool} is online; waiting.")
-        elif not (under_way or able) and (said := self._workers.why_none_can()):
-            if self._gathering.is_there():  # or else it is the folder, and may come back
-                raise InputError(f"No worker could caption a shard. The last said: {said}")
+        elif (
+            not (under_way or able)
+            and (said := self._workers.why_none_can())
+            and self._gathering.is_there()  # or else it is the folder, and may come back
+        ):
+            raise InputError(f"No worker could caption a shard. The last said: {said}")
 
     def _submit(self, shard: _Shard, left: int) -> None:
         attempt = shard.attempts + 1

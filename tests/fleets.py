@@ -5,6 +5,7 @@ homes, checkouts and mounts of their own, all on this machine.
         anna.start_worker()
 """
 
+import json
 import os
 import pwd
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,7 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 
+from captioner.pictures.names import RESERVED
 from flows.hosting.server import HOST, free_port
 from flows.hosting.ui import descendants
 from tests.conftest import ROOT, hears_hangups
@@ -238,3 +244,86 @@ def _without_ours() -> list[str]:
     """What else is on the path of this Python: the tests' own, not this checkout."""
     path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return [place for place in path if place and Path(place).resolve() != ROOT]
+
+
+# --- one folder, captioned by a team ---
+
+
+def flags(max_tokens: int = 24) -> list[str]:
+    """What is asked of the embedded checkpoint: little."""
+    return ["--model", MODEL, "--max-tokens", str(max_tokens), "--max-pixels", "16384"]
+
+
+def captions(output: Path) -> dict[str, str]:
+    """The caption files by name."""
+    found = {path.name: path.read_text() for path in output.glob("*.json")}
+    return {name: text for name, text in found.items() if name not in RESERVED}
+
+
+def lines(output: Path) -> list[dict[str, Any]]:
+    """The lines of all captions that were made, also of those that are not merged yet."""
+    found = []
+    for path in output.glob("provenance*.jsonl"):
+        for line in path.read_text().splitlines():
+            with suppress(ValueError):  # it is being written
+                found.append(json.loads(line))
+    return [line for line in found if line["result"] == "captioned"]
+
+
+def captioned_twice(output: Path) -> list[str]:
+    """The pictures that were captioned more than once."""
+    counted = Counter(line["image"] for line in lines(output))
+    return sorted(image for image, count in counted.items() if count > 1)
+
+
+def without_times(output: Path) -> dict[str, object]:
+    """What a run left in an output folder, file by file, but for times and places."""
+    found: dict[str, object] = {}
+    for path in sorted(output.rglob("*")):
+        name = str(path.relative_to(output))
+        if path.is_dir() or name in (".run.lock", "gallery/data.js"):
+            continue
+        text = path.read_text()
+        if path.name == "provenance.jsonl":
+            every = [json.loads(line) for line in text.splitlines()]
+            for line in every:
+                del line["at"], line["seconds"]
+            found[name] = {line["image"]: line for line in every}
+        elif path.name == "summary.json":
+            said = json.loads(text)
+            for figures in said["captions"]:
+                del figures["seconds"]
+            said["captions"].sort(key=lambda figures: figures["image"])
+            kept = ("state", "counts", "captions", "skipped", "failed", "edited", "gone")
+            found[name] = {key: said[key] for key in kept}
+        else:
+            found[name] = text
+    return found
+
+
+def shards_of(client: SyncPrefectClient) -> list[FlowRun]:
+    """The runs of shards, in the order in which they were given out."""
+    flow_runs = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_ASC)
+    return [run for run in flow_runs if "shard" in run.name]
+
+
+def shard_on(client: SyncPrefectClient, worker: str) -> FlowRun | None:
+    """The shard that a worker is at."""
+    for run in shards_of(client):
+        state = run.state
+        if run.labels.get("prefect.worker.name") == worker and state and state.is_running():
+            return run
+    return None
+
+
+def shard_begun(client: SyncPrefectClient, machine: Machine) -> FlowRun | None:
+    """The shard that a machine's worker is at, once there is a caption of it, and not the last."""
+    if not (run := shard_on(client, machine.name)):
+        return None
+    number, _, of = run.name.partition("shard ")[2].partition(",")[0].split(" ")
+    output = machine.shared / "out"
+    made = sum(
+        path.read_text().count('"captioned"')
+        for path in output.glob(f"provenance-{number}-of-{of}-*")
+    )
+    return run if made else None

@@ -79,8 +79,12 @@ class Gathering:
                 f"({error.strerror or error}): check its permissions, and the disk that it is on."
             ) from error
         plan = self._with_what_is_done(plan)
-        self._jobs = {job.picture.key: job for job in plan.todo}
+        self.expect(plan.todo)
         return plan
+
+    def expect(self, jobs: Iterable[Job]) -> None:
+        """What the shards have to do between them."""
+        self._jobs = {job.picture.key: job for job in jobs}
 
     def left(self) -> Counter[int]:
         """How many pictures each shard has still to do."""
