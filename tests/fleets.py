@@ -307,23 +307,26 @@ def shards_of(client: SyncPrefectClient) -> list[FlowRun]:
     return [run for run in flow_runs if "shard" in run.name]
 
 
-def shard_on(client: SyncPrefectClient, worker: str) -> FlowRun | None:
-    """The shard that a worker is at."""
-    for run in shards_of(client):
-        state = run.state
-        if run.labels.get("prefect.worker.name") == worker and state and state.is_running():
-            return run
-    return None
-
-
-def shard_begun(client: SyncPrefectClient, machine: Machine) -> FlowRun | None:
-    """The shard that a machine's worker is at, once there is a caption of it, and not the last."""
-    if not (run := shard_on(client, machine.name)):
-        return None
-    number, _, of = run.name.partition("shard ")[2].partition(",")[0].split(" ")
+def stopped_in_mid_shard(client: SyncPrefectClient, machine: Machine) -> FlowRun:
+    """The run of a shard of which the machine has made a caption, and not the last: its process is
+    stopped."""
     output = machine.shared / "out"
-    made = sum(
-        path.read_text().count('"captioned"')
-        for path in output.glob(f"provenance-{number}-of-{of}-*")
-    )
-    return run if made else None
+    while True:
+        for lease in output.glob(".shard-*.lease"):
+            with suppress(FileNotFoundError, IndexError, ValueError):
+                pid = int(lease.read_text().split()[1])
+                name = lease.name.removeprefix(".shard-").removesuffix(".lease")
+                made = sum(
+                    path.read_text().count('"captioned"')
+                    for path in output.glob(f"provenance-{name}-*")
+                )
+                if made and machine.worker and _parent(pid) == machine.worker.pid:
+                    os.kill(pid, signal.SIGSTOP)
+                    number, _, of = name.partition("-of-")
+                    wanted = f"shard {number} of {of}"
+                    return next(run for run in reversed(shards_of(client)) if wanted in run.name)
+        time.sleep(0.01)
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

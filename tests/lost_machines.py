@@ -30,8 +30,8 @@ from tests.fleets import (
     flags,
     lines,
     mounted_at,
-    shard_begun,
     shards_of,
+    stopped_in_mid_shard,
     team,
     wait_for,
     without_times,
@@ -84,7 +84,7 @@ def plain(fleet: Fleet) -> None:
 def killed(fleet: Fleet) -> None:
     """A machine loses its power in the midst of a shard."""
     fleet.dispatch()
-    lost = wait_for(lambda: shard_begun(fleet.client, fleet.machines[1]))
+    lost = stopped_in_mid_shard(fleet.client, fleet.machines[1])
     fleet.machines[1].kill_worker()
     since = time.monotonic()
 

@@ -29,8 +29,8 @@ from tests.fleets import (
     captioned_twice,
     captions,
     flags,
-    shard_begun,
     shards_of,
+    stopped_in_mid_shard,
     team,
     wait_for,
     without_times,
@@ -70,7 +70,7 @@ def captioned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captioned]:
         ben.start_worker()
         command = ("flows.fleet", "--shards", str(SHARDS), *flags())
         fleet = anna.start(*command, log="fleet")
-        lost = wait_for(lambda: shard_begun(client, ben), lambda: ben.said("worker"))
+        lost = stopped_in_mid_shard(client, ben)
         ben.kill_worker()
         crash(client, lost)
         anna.start_worker()  # added in mid-run

@@ -11,7 +11,8 @@ import sys
 from flows.hosting.starting import CANNOT_START
 from flows.hosting.terminal import begin, run
 
-HEARTBEAT_SECONDS = "30"  # as in prefect.yaml; automations/lost.yaml waits for four of them
+# as in prefect.yaml: what automations/lost.yaml knows the run by, and of which it waits for four
+TAG, HEARTBEAT_SECONDS = "fleet", "30"
 
 
 def main() -> int:
@@ -27,6 +28,9 @@ def main() -> int:
             file=sys.stderr,
         )
         return CANNOT_START
+    from prefect import tags
+
     from flows.fleet_flow import fleet_flow
 
-    return run(fleet_flow, command)
+    with tags(TAG):
+        return run(fleet_flow, command)
