@@ -20,6 +20,7 @@ from pathlib import Path
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows.hosting.ui import descendants
 from tests.conftest import draw_picture
 from tests.fleets import (
     PASSWORD,
@@ -97,6 +98,28 @@ def killed(fleet: Fleet) -> None:
     fleet.end()
 
 
+def asleep(fleet: Fleet) -> None:
+    """A machine falls asleep in the midst of a shard, and wakes up after that was given out again
+    and begun."""
+    ben = fleet.machines[1]
+    fleet.dispatch()
+    lost = stopped_in_mid_shard(fleet.client, ben)
+    assert ben.worker
+    pids = {ben.worker.pid, *descendants(ben.worker.pid)}
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    again = f"{lost.name}, run 2"
+    wait_for(lambda: any(r.name == again and r.start_time for r in shards_of(fleet.client)))
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    fleet.end()
+    fleet.figures["it said"] = [
+        line[line.index("Shard") :]
+        for line in ben.said("worker").splitlines()
+        if "any more" in line
+    ]
+
+
 def added(fleet: Fleet) -> None:
     """Two machines come when the first is at work already."""
     for machine in fleet.machines[1:]:
@@ -162,7 +185,8 @@ def small(fleet: Fleet) -> None:
 
 
 SCENARIOS: dict[str, Callable[[Fleet], None]] = {
-    each.__name__: each for each in (plain, killed, added, server, dispatcher, folder, small)
+    each.__name__: each
+    for each in (plain, killed, asleep, added, server, dispatcher, folder, small)
 }
 
 
