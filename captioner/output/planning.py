@@ -184,7 +184,7 @@ class Planner:
                 return True
             if picture.path.stat().st_size != before.source.bytes:
                 return False
-            stamp = stamp_of(picture.path)
+            stamp = stamp_of(picture.path, picture.root)
         except OSError:
             return False  # the picture's own validation says what is wrong
         if stamp.sha256 != before.source.sha256:
