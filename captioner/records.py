@@ -234,10 +234,17 @@ class Scan:
         pictures: Iterable[Picture],
         directory: tuple[int, int] | None = None,
         ignored: str = "",
+        folders: int = 0,
+        unread: Iterable[tuple[str, str]] = (),
+        *,
+        deeper: bool = False,
     ) -> None:
         self.pictures = tuple(pictures)  # in natural order
         self.directory = directory  # the device and the inode of what was scanned
         self.ignored: Final = ignored  # what else is in the folder, in words
+        self.folders: Final = folders  # below the folder, that were looked into
+        self.unread: Final = tuple(unread)  # folders that cannot be listed, each with the reason
+        self.deeper: Final = deeper  # nothing is in the folder, but pictures are below it
 
 
 class Plan:

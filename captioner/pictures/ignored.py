@@ -8,11 +8,14 @@ from collections import Counter
 from captioner.text import counted
 
 HIDDEN, OTHER, LINK, SPECIAL, SUBFOLDER = "hidden", "other", "link", "special", "subfolder"
+FOLDER_LINK, LIBRARY = "link to a folder", "library"
 WORDS = {
     LINK: ("link that leads nowhere or elsewhere", "links that lead nowhere or elsewhere"),
     SPECIAL: ("special file", "special files"),
     HIDDEN: ("hidden", "hidden"),
     SUBFOLDER: ("subfolder not looked into", "subfolders not looked into"),
+    FOLDER_LINK: ("link to a folder not followed", "links to folders not followed"),
+    LIBRARY: ("photo library not looked into", "photo libraries not looked into"),
 }
 KINDS_SHOWN = 8
 LONGEST_SUFFIX = 8
