@@ -20,7 +20,8 @@ from captioner.pages.table import (
     words,
 )
 from captioner.pages.thumbnails import SIDE, thumbnail
-from captioner.records import Picture, Plan
+from captioner.plan import Plan
+from captioner.records import Picture
 from captioner.run import Run
 from captioner.text import gigabytes, listed
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from captioner.errors import InputError, InputGone
 from captioner.macos import why_refused
+from captioner.pictures.files import opened
 from captioner.pictures.ignored import (
     FOLDER_LINK,
     HIDDEN,
@@ -25,9 +26,9 @@ from captioner.pictures.ignored import (
     in_words,
     kind_of,
 )
-from captioner.pictures.files import opened
 from captioner.pictures.tree import Entry, Tree
-from captioner.records import Picture, Scan
+from captioner.plan import Scan
+from captioner.records import Picture
 from captioner.text import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
