@@ -17,6 +17,7 @@ from captioner.errors import InputError, InputGone
 from captioner.macos import why_refused
 from captioner.pictures.files import opened
 from captioner.pictures.ignored import (
+    DEEPER,
     FOLDER_LINK,
     HIDDEN,
     LIBRARY,
@@ -86,9 +87,14 @@ def scan(directory: Path, *, recursive: bool = False, output_dir: Path | None = 
         ) from None
     keys.sort(key=natural_key)
     pictures = (Picture(key, directory / key) for key in keys)
-    deeper = not keys and SUBFOLDER in ignored and looking.finds_any()
+    is_deeper = not keys and SUBFOLDER in ignored and looking.finds_any()
     return Scan(
-        pictures, place, in_words(ignored), tree.folders, sorted(tree.refused), deeper=deeper
+        pictures,
+        place,
+        in_words(ignored),
+        tree.folders,
+        sorted(tree.refused),
+        deeper=DEEPER if is_deeper else "",
     )
 
 
