@@ -140,7 +140,8 @@ class _Window:
                 get_run_logger().warning("[%d/%d] Skipped %s: %s", *skipped)
             elif isinstance(result, Valid):
                 picture = result.job.picture
-                reader = Reader(picture, settings.max_pixels, settings.background, result.stamp)
+                look = (settings.max_pixels, settings.background, result.stamp, settings.formats)
+                reader = Reader(picture, *look)
                 work = self._device.begin(reader, Request.of(settings))
                 work.when_begun(self._moved.set)
                 self._in_line.append((result, work))

@@ -16,12 +16,13 @@ def scan_images(run: Run) -> Scan:
     Raises:
         InputError: the directory cannot be listed any more.
     """
-    found = scan(run.settings.input_dir)
+    settings = run.settings
+    found = scan(settings.input_dir, settings.formats)
     logger = get_run_logger()
-    where = printable(str(run.settings.input_dir))
+    where = printable(str(settings.input_dir))
     logger.info("Found %d image(s) in %s", len(found.pictures), where)
     if found.ignored:
         logger.info("Ignored: %s", found.ignored)
     if not found.pictures:
-        logger.warning("There is no PNG, JPG or JPEG file to caption in %s.", where)
+        logger.warning("There is no %s file to caption in %s.", settings.format_names, where)
     return found

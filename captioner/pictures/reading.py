@@ -3,17 +3,19 @@
 Knows nothing of models, or of what is done with the pixels.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from captioner.errors import UnreadableImage
 from captioner.pictures.decoding import check_image, load_image, reasons
+from captioner.pictures.kinds import DEFAULT
 from captioner.pictures.stamps import looks_unchanged, stamp_of
 from captioner.records import Job, Picture, Skipped, Stamp, Valid
 
 
-def validate(job: Job) -> Valid | Skipped:
+def validate(job: Job, formats: Iterable[str] = DEFAULT) -> Valid | Skipped:
     """Decode the whole picture: its size, and the file that it was; otherwise why it cannot be.
 
     Raises:
@@ -22,7 +24,7 @@ def validate(job: Job) -> Valid | Skipped:
     path = job.picture.path
     stamp = _stamp(path)
     try:
-        size = check_image(path)
+        size = check_image(path, formats)
         if stamp is None:  # it can be read only since a moment ago
             with reasons():
                 stamp = stamp_of(path)
@@ -35,12 +37,18 @@ class Reader:
     """Reads a picture, and notes which file contents it was made of."""
 
     def __init__(
-        self, picture: Picture, max_pixels: int, background: str, stamp: Stamp | None = None
+        self,
+        picture: Picture,
+        max_pixels: int,
+        background: str,
+        stamp: Stamp | None = None,
+        formats: Iterable[str] = DEFAULT,
     ) -> None:
         """`stamp` is the file as it was validated; without one it is read as it is now."""
         self._path = picture.path
         self._max_pixels = max_pixels
         self._background = background
+        self._formats = tuple(formats)
         self.stamp = stamp
 
     def read(self) -> Image.Image:
@@ -53,7 +61,7 @@ class Reader:
         for _ in range(2):  # once more when it changed since the validation, or just now
             if not self._is_current():
                 self.stamp = _stamp(self._path)
-            image = load_image(self._path, self._max_pixels, self._background)
+            image = load_image(self._path, self._max_pixels, self._background, self._formats)
             if self._is_current():
                 return image
         raise UnreadableImage("the file is being written to; run again when it is whole")

@@ -7,16 +7,16 @@ import os
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from captioner.errors import InputError, InputGone
 from captioner.macos import why_refused
 from captioner.pictures.ignored import HIDDEN, LINK, SPECIAL, SUBFOLDER, in_words, kind_of
+from captioner.pictures.kinds import DEFAULT, others, suffixes
 from captioner.plan import Scan
 from captioner.records import Picture
 from captioner.text import printable
-
-SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def check_input(directory: Path) -> None:
@@ -36,8 +36,8 @@ def check_input(directory: Path) -> None:
         raise InputError(f"Input directory {shown} cannot be read; check its permissions.")
 
 
-def scan(directory: Path) -> Scan:
-    """The PNG, JPG and JPEG files of `directory`, in natural order (`diagram2`, `diagram10`).
+def scan(directory: Path, formats: Iterable[str] = DEFAULT) -> Scan:
+    """The files of `directory` in these formats, in natural order (`diagram2`, `diagram10`).
 
     Hidden files, macOS's `._` doubles, anything that is not a regular file, and links that lead
     out of the directory are left out; the scan says how many there are.
@@ -47,11 +47,12 @@ def scan(directory: Path) -> Scan:
     """
     names: list[str] = []
     ignored: Counter[str] = Counter()
+    ends = suffixes(formats)
     try:
         place = _identity(directory)
         with os.scandir(directory) as entries:
             for entry in entries:
-                if kind := _ignored_as(entry, directory):
+                if kind := _ignored_as(entry, directory, ends):
                     ignored[kind] += 1
                 else:
                     names.append(entry.name)
@@ -61,7 +62,7 @@ def scan(directory: Path) -> Scan:
         ) from None
     names.sort(key=natural_key)
     pictures = (Picture(name, directory / name) for name in names)
-    return Scan(pictures, place, in_words(ignored))
+    return Scan(pictures, place, in_words(ignored, others(formats, ignored)))
 
 
 def check_still_there(scan: Scan | None, directory: Path) -> None:
@@ -90,25 +91,25 @@ def _identity(directory: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _ignored_as(entry: "os.DirEntry[str]", directory: Path) -> str | None:
+def _ignored_as(entry: "os.DirEntry[str]", directory: Path, ends: tuple[str, ...]) -> str | None:
     """What an entry is when it is no picture of the directory; None when it is one."""
     if entry.name.startswith("."):
         return HIDDEN
     try:
         if not entry.is_symlink():
-            return SUBFOLDER if entry.is_dir() else _kind(entry.name, entry.is_file())
+            return SUBFOLDER if entry.is_dir() else _kind(entry.name, entry.is_file(), ends)
         target = Path(entry.path).resolve(strict=True)
         inside = target.is_relative_to(directory.resolve()) and target.is_file()
-        return _kind(entry.name, True) if inside else LINK
+        return _kind(entry.name, True, ends) if inside else LINK
     except (OSError, RuntimeError):  # it leads nowhere, in circles (RuntimeError before 3.13)
         return LINK
 
 
-def _kind(name: str, regular: bool) -> str | None:
+def _kind(name: str, regular: bool, ends: tuple[str, ...]) -> str | None:
     """The suffix of a file that is no picture, such as `HEIC`, or what else keeps it from being."""
     if not regular:
         return SPECIAL
-    return None if name.lower().endswith(SUFFIXES) else kind_of(Path(name).suffix)
+    return None if name.lower().endswith(ends) else kind_of(Path(name).suffix)
 
 
 def _exists(path: Path) -> bool:

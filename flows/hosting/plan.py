@@ -58,7 +58,7 @@ def _rows(found: Forecast, settings: Settings) -> Iterator[Row]:
     where = printable(str(settings.input_dir))
     yield "Pictures", f"{len(found.scan.pictures):,} in {where}"
     if not found.scan.pictures:
-        yield "", "There is no PNG, JPG or JPEG file to caption."
+        yield "", f"There is no {settings.format_names} file to caption."
     if found.scan.ignored:
         yield "Ignored", found.scan.ignored
     if not found.scan.pictures:
