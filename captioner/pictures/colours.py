@@ -5,6 +5,7 @@ Knows nothing of files.
 
 import io
 import logging
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from captioner.text import printable
 PLAIN = ("L", "LA", "RGB", "RGBA", "CMYK")
 # what Pillow has besides, and what of that loses nothing of it
 OTHERS = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
+
+ROWS = 64  # that are made into 64-bit numbers at a time
 
 logger = logging.getLogger(__name__)
 
@@ -67,26 +70,25 @@ def _stretched(image: Image.Image, inverted: bool) -> Image.Image:
 
     Floating-point ones from 0 to 1 are taken as that, all others from the darkest to the brightest.
     """
-    samples = np.asarray(image).astype(np.float32)  # a copy, which is changed in place
-    finite = np.isfinite(samples)
-    samples[~finite] = 0
-    low, high = _range(samples[finite], image.mode == "F")
-    np.clip(samples, low, high, out=samples)
-    samples -= low
-    samples *= 255 / (high - low)
-    if inverted:
-        np.subtract(255, samples, out=samples)
-    samples += 0.5
-    return Image.fromarray(samples.astype(np.uint8))
+    samples = np.asarray(image)
+    low, high = _range(samples, image.mode == "F")
+    grey = np.empty(samples.shape, np.uint8)
+    for start in range(0, len(samples), ROWS):
+        with np.errstate(invalid="ignore"):  # what is no number at all
+            wide = samples[start : start + ROWS].astype(np.float64)
+        wide = (np.clip(np.where(np.isfinite(wide), wide, low), low, high) - low) / (high - low)
+        grey[start : start + ROWS] = 255 * (1 - wide if inverted else wide) + 0.5
+    return Image.fromarray(grey)
 
 
-def _range(samples: npt.NDArray[np.float32], floating: bool) -> tuple[float, float]:
-    if not samples.size:
+def _range(samples: npt.NDArray[Any], floating: bool) -> tuple[float, float]:
+    finite = samples[np.isfinite(samples)]
+    if not finite.size:
         return 0.0, 1.0
-    low, high = float(samples.min()), float(samples.max())
+    low, high = float(finite.min()), float(finite.max())
     if floating and low >= 0 and high <= 1:
         return 0.0, 1.0
-    return (low, high) if high > low else (low, low + 1)
+    return (low, high) if high > low else (low, low + max(1.0, abs(low)))
 
 
 def opaque(image: Image.Image, profile: bytes | None, background: str, name: str) -> Image.Image:

@@ -4,13 +4,14 @@ Pillow gets what makes pixels and, as far as that can be taken apart, nothing el
 of which format a file is in.
 """
 
+import ctypes
 import io
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -106,9 +107,18 @@ def tiff(data: bytes) -> Opened:
     """The first page of a TIFF."""
     _check_size(tiff_size, data)
     page = first_page(data)
+    _quiet_libtiff()
     image = TiffImageFile(io.BytesIO(page.file))
     inverted = page.white_is_zero and image.mode not in ("1", "L")
     return Opened(image, page.orientation, page.profile, inverted=inverted)
+
+
+@cache
+def _quiet_libtiff() -> None:
+    """Have libtiff not write what is wrong with a picture to stderr: it returns that as well."""
+    with suppress(OSError, AttributeError):  # where Pillow has one of its own inside
+        # the library that Pillow's own is linked with
+        ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)  # type: ignore[attr-defined]
 
 
 def bmp(data: bytes) -> Opened:
