@@ -254,7 +254,8 @@ def mutant(sources: list[bytes], seed: int, index: int) -> tuple[str, bytes]:
         return f"{seed}-{index}{suffix_of(data)}", changed(data, other, numbers)
     if numbers.random() < 0.6:
         parts = split(data)
-        others = split(other) if other.startswith(PNG_SIGNATURE) == is_png else parts
+        is_alike = other.startswith(PNG_SIGNATURE if is_png else JPEG_SIGNATURE)
+        others = split(other) if is_alike else parts
         for _ in range(numbers.choice([1, 1, 2, 4])):
             parts = rearranged(parts, others, numbers)
         data = joined(is_png, parts)
