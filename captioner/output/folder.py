@@ -3,7 +3,6 @@
 Nobody else joins a path to it. Knows nothing of Prefect, of MLX, or of how captions are made.
 """
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -13,6 +12,7 @@ from typing import Self
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import (
     cannot_write,
+    inside,
     remove_temporary_files,
     write_bytes,
     write_json,
@@ -20,11 +20,12 @@ from captioner.output.atomic import (
 )
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lock import Lock, locked
-from captioner.output.ours import NotOurs, read_ours
+from captioner.output.ours import read_ours
 from captioner.output.planning import IMAGE_CHANGED, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
+from captioner.output.thumbnails import Thumbnails
 from captioner.plan import Plan, Scan
 from captioner.records import Caption, Cost, Picture, Recipe, Skipped
 from captioner.run import Run
@@ -44,6 +45,7 @@ class OutputFolder:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._provenance = Provenance(directory / PROVENANCE)
+        self.thumbnails = Thumbnails(directory)
         self._held = ExitStack()
         self._lock: Lock | None = None  # while nobody holds it
 
@@ -127,6 +129,8 @@ class OutputFolder:
             write_json(path, entry_of(caption))
         except OSError as error:
             raise cannot_write(path, error) from error
+        if caption.thumbnail is not None:
+            self.thumbnails.add(caption.stamp, caption.thumbnail)
         return caption.job.caption_file
 
     def skip(self, skipped: Skipped) -> None:
@@ -172,10 +176,8 @@ class OutputFolder:
         """
         path = self._directory / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.parent.resolve() != (self._directory.resolve() / name).parent:
-                raise NotOurs(errno.EINVAL, "its folder is a link")
-            write_bytes(path, text.encode("utf-8", "backslashreplace"))
+            self._directory.mkdir(parents=True, exist_ok=True)
+            write_bytes(inside(self._directory, name), text.encode("utf-8", "backslashreplace"))
         except OSError as error:
             raise cannot_write(path, error) from error
 

@@ -12,6 +12,7 @@ from captioner.errors import UnreadableImage
 from captioner.pictures.decoding import check_image, load_image, reasons
 from captioner.pictures.kinds import DEFAULT
 from captioner.pictures.stamps import looks_unchanged, stamp_of
+from captioner.pictures.thumbnail import thumbnail_of
 from captioner.records import Job, Picture, Skipped, Stamp, Valid
 
 
@@ -43,13 +44,18 @@ class Reader:
         background: str,
         stamp: Stamp | None = None,
         formats: Iterable[str] = DEFAULT,
+        *,
+        thumbnail: bool = False,
     ) -> None:
-        """`stamp` is the file as it was validated; without one it is read as it is now."""
+        """`stamp` is the file as it was validated; without one it is read as it is now.
+        `thumbnail` says that one is to be made of what is read."""
         self._path = picture.path
         self._max_pixels = max_pixels
         self._background = background
         self._formats = tuple(formats)
         self.stamp = stamp
+        self.thumbnail: bytes | None = None  # a JPEG, once the picture was read
+        self._wants_thumbnail = thumbnail
 
     def read(self) -> Image.Image:
         """The picture as the model is to see it; `stamp` is then that of the file it was read from.
@@ -63,6 +69,7 @@ class Reader:
                 self.stamp = _stamp(self._path)
             image = load_image(self._path, self._max_pixels, self._background, self._formats)
             if self._is_current():
+                self.thumbnail = thumbnail_of(image) if self._wants_thumbnail else None
                 return image
         raise UnreadableImage("the file is being written to; run again when it is whole")
 
