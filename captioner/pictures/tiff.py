@@ -15,11 +15,12 @@ from captioner.pictures.headers import NO_SIZE, Size, turned
 
 MAX_PROFILE_BYTES = 16 << 20
 MAX_TAGS = 4096  # of a page; some fifty are in use
+MAX_SAMPLES = 6  # of a pixel that Pillow decodes
 NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # BYTE, SHORT, LONG and LONG8
 BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 
-WIDTH, HEIGHT, PHOTOMETRIC, ORIENTATION, PROFILE = 256, 257, 262, 274, 34675
-ONE_NUMBER = {WIDTH, HEIGHT, 259, PHOTOMETRIC, 266, 277, 278, 284, 292, 293, 317, 322, 323, 332}
+WIDTH, HEIGHT, PHOTOMETRIC, ORIENTATION, SAMPLES, PROFILE = 256, 257, 262, 274, 277, 34675
+ONE_NUMBER = {WIDTH, HEIGHT, 259, PHOTOMETRIC, 266, SAMPLES, 278, 284, 292, 293, 317, 322, 323, 332}
 # besides: bits, strips and tiles, colour map, extra samples, sample format, JPEG tables, YCbCr
 KEPT = ONE_NUMBER | {258, 273, 279, 320, 324, 325, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521}
 KEPT |= {529, 530, 531, 532}
@@ -85,6 +86,8 @@ def first_page(data: bytes) -> Page:
     head = data[:8] if big else data[:4]
     head += struct.pack(order + ("Q" if big else "I"), start)
     profile = tags.get(PROFILE)
+    if SAMPLES in tags and _number(file, order, tags, SAMPLES) > MAX_SAMPLES:
+        raise UnreadableImage(f"more than {MAX_SAMPLES} samples a pixel")
     photometric = _number(file, order, tags, PHOTOMETRIC) if PHOTOMETRIC in tags else 0
     return Page(
         b"".join([head, memoryview(data)[len(head) :], padding, directory]),
