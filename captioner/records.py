@@ -7,7 +7,6 @@ What many task runs return is a plain class, not a dataclass: Prefect walks thro
 every field as a result, and draws wrong edges where two share one. Knows nothing of MLX.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -171,14 +170,6 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """A picture that was captioned in an earlier run, and is not in the input directory now."""
-
-    image: str  # its key
-    caption_file: str
-
-
-@dataclass(frozen=True, slots=True)
 class DeviceFigures:
     """What the device did during a run."""
 
@@ -210,55 +201,3 @@ class Progress:
     def sentence(self) -> str:
         """For example `12 of 31: 12 captioned; 14.0 a minute, 2 min to go`."""
         return f"{self.text}; {self.pace}" if self.pace else self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A picture in the place of whose caption file something else is."""
-
-    image: str  # its key
-    caption_file: str
-    reason: str
-
-
-class Scan:
-    """What the scan found."""
-
-    def __init__(
-        self,
-        pictures: Iterable[Picture],
-        directory: tuple[int, int] | None = None,
-        ignored: str = "",
-    ) -> None:
-        self.pictures = tuple(pictures)  # in natural order
-        self.directory = directory  # the device and the inode of what was scanned
-        self.ignored: Final = ignored  # what else is in the folder, in words
-
-
-class Plan:
-    """What a run has to do, and what it need not do."""
-
-    def __init__(
-        self,
-        pictures: Iterable[Picture] = (),
-        caption_files: dict[str, str] | None = None,
-        *,
-        todo: Iterable[Job] = (),
-        up_to_date: Iterable[str] = (),
-        edited: Iterable[str] = (),
-        left: Iterable[str] = (),
-        later: Iterable[str] = (),
-        skipped: Iterable[Skipped] = (),
-        unreadable: Iterable[Unreadable] = (),
-        gone: Iterable[Gone] = (),
-    ) -> None:
-        self.pictures = tuple(pictures)  # all that the scan found, in its order
-        self.caption_files = caption_files or {}  # the caption file of each, by its key
-        self.todo = tuple(todo)
-        self.up_to_date = tuple(up_to_date)  # keys; captioned already, also those that are edited
-        self.edited = tuple(edited)  # keys of those whose caption a person wrote or changed
-        self.left = tuple(left)  # keys of what --retry-flagged does not ask for
-        self.later = tuple(later)  # keys of what is beyond --limit, and left for the next run
-        self.skipped = tuple(skipped)  # in an earlier run; the file is the same
-        self.unreadable = tuple(unreadable)  # left as they are
-        self.gone = tuple(gone)

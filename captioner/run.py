@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Self
 
 from captioner.errors import CaptionerError
+from captioner.plan import Plan, Scan
 from captioner.records import (
     Caption,
     Checkpoint,
@@ -19,10 +20,8 @@ from captioner.records import (
     Failure,
     Job,
     LoadedModel,
-    Plan,
     Progress,
     Recipe,
-    Scan,
     Skipped,
 )
 from captioner.settings import Settings

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 from prefect import State, flow
 
-from captioner import settings as given
+from captioner import groups as given
 from captioner.checkpoint.find import MissingCheckpoint
 from captioner.macos import kept_awake
 from captioner.output.folder import OutputFolder

@@ -21,12 +21,12 @@ from captioner.device.device import Device
 from captioner.device.rows import Request
 from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceError, InputGone
+from captioner.groups import MAX_BATCH_SIZE
 from captioner.output.folder import OutputFolder
 from captioner.pictures.reading import Reader
 from captioner.pictures.scan import check_still_there
 from captioner.records import Caption, Failure, Job, Skipped, Valid
 from captioner.run import Run
-from captioner.settings import MAX_BATCH_SIZE
 from flows.endings import INTERRUPTS, interrupts_deferred, interrupts_noted
 from tasks.generate_caption import generate_caption
 from tasks.save_caption import save_caption

@@ -8,7 +8,8 @@ from prefect.cache_policies import NO_CACHE
 from captioner.checkpoint.find import known_revision
 from captioner.output.folder import OutputFolder
 from captioner.pictures.evicted import evicted
-from captioner.records import Plan, Recipe, Scan
+from captioner.plan import Plan, Scan
+from captioner.records import Recipe
 from captioner.run import Run
 from captioner.text import counted, listed, printable
 

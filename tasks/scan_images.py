@@ -4,7 +4,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.pictures.scan import scan
-from captioner.records import Scan
+from captioner.plan import Scan
 from captioner.run import Run
 from captioner.text import printable
 

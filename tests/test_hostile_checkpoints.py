@@ -21,9 +21,10 @@ from captioner.checkpoint.trial import try_out
 from captioner.device.model import MlxModel
 from captioner.device.rows import Request
 from captioner.errors import CaptionError, CheckpointError, InputError
+from captioner.groups import DEFAULT_USER_PROMPT
 from captioner.pictures.decoding import load_image
 from captioner.records import Checkpoint
-from captioner.settings import DEFAULT_USER_PROMPT, Settings
+from captioner.settings import Settings
 from tests.bad_checkpoints import backtracking, numbered, replaced, templated
 from tests.conftest import CHECKPOINT, ROOT, FlowRun, draw_picture
 

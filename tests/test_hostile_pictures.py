@@ -27,7 +27,8 @@ from captioner.pictures.formats import PNG_SIGNATURE
 from captioner.pictures.reading import Reader, validate
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
-from captioner.records import Job, Picture, Plan, Recipe, Skipped
+from captioner.plan import Plan
+from captioner.records import Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from tests.conftest import ROOT, draw_picture
 from tests.faulty_disk import faulty_disk

@@ -27,8 +27,10 @@ BASE = (
     "macos",
     "errors",
     "fields",
+    "groups",
     "settings",
     "records",
+    "plan",
     "run",
 )  # each may import those before it
 # what the flow needs of its host: errors without a traceback, and the command that it is

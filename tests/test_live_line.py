@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from captioner.records import Checkpoint, Job, LoadedModel, Picture, Plan, Progress, Skipped
+from captioner.plan import Plan
+from captioner.records import Checkpoint, Job, LoadedModel, Picture, Progress, Skipped
 from captioner.run import Run, Watch
 from captioner.settings import DEFAULTS
 from flows.hosting.live_line import LiveLine, clock

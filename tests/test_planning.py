@@ -21,15 +21,8 @@ from captioner.output.lock import locked
 from captioner.output.provenance import PROGRAM, Provenance
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
-from captioner.records import (
-    Caption,
-    Checkpoint,
-    Generation,
-    Picture,
-    Plan,
-    Recipe,
-    Skipped,
-)
+from captioner.plan import Plan
+from captioner.records import Caption, Checkpoint, Generation, Picture, Recipe, Skipped
 from captioner.settings import RECIPE, Settings
 from tests.conftest import CHECKPOINT, ROOT
 

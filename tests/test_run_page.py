@@ -26,6 +26,7 @@ from captioner.checkpoint.progress import Received
 from captioner.output.folder import OutputFolder
 from captioner.pages.report import page
 from captioner.pages.table import TABLE_ROWS, artifact_key, run_name, table
+from captioner.plan import Plan
 from captioner.records import (
     Caption,
     DeviceFigures,
@@ -33,7 +34,6 @@ from captioner.records import (
     Generation,
     Job,
     Picture,
-    Plan,
     Progress,
     Recipe,
     Skipped,

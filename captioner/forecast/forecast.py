@@ -13,7 +13,8 @@ from captioner.forecast.tokens import Eyes
 from captioner.output.folder import OutputFolder
 from captioner.pictures.scan import check_input, scan
 from captioner.pictures.sizes import sizes
-from captioner.records import Job, Picture, Plan, Recipe, Scan, Skipped
+from captioner.plan import Plan, Scan
+from captioner.records import Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 
 LARGEST = 10

@@ -25,7 +25,8 @@ from captioner.output.planning import IMAGE_CHANGED, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
-from captioner.records import Caption, Cost, Picture, Plan, Recipe, Scan, Skipped
+from captioner.plan import Plan, Scan
+from captioner.records import Caption, Cost, Picture, Recipe, Skipped
 from captioner.run import Run
 from captioner.settings import Settings
 from captioner.text import printable

@@ -14,7 +14,8 @@ from captioner.output.provenance import PROGRAM, Made, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
 from captioner.pictures.names import RESERVED, caption_file_names
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.records import Cost, Gone, Job, Picture, Plan, Recipe, Skipped, Unreadable
+from captioner.plan import Gone, Plan, Unreadable
+from captioner.records import Cost, Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from captioner.text import printable
 

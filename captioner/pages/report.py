@@ -21,7 +21,7 @@ from captioner.pages.table import (
     words,
 )
 from captioner.pages.thumbnails import SIDE, thumbnail
-from captioner.records import Plan
+from captioner.plan import Plan
 from captioner.run import Run
 from captioner.text import gigabytes, listed
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from captioner.errors import InputError, InputGone
 from captioner.macos import why_refused
 from captioner.pictures.ignored import HIDDEN, LINK, SPECIAL, SUBFOLDER, in_words, kind_of
-from captioner.records import Picture, Scan
+from captioner.plan import Scan
+from captioner.records import Picture
 from captioner.text import printable
 
 SUFFIXES = (".png", ".jpg", ".jpeg")

@@ -3,8 +3,8 @@
 Knows nothing of terminals.
 """
 
+from captioner.groups import MAX_TOKENS
 from captioner.run import Run
-from captioner.settings import MAX_TOKENS
 
 
 def figures(run: Run) -> list[tuple[str, str]]:
