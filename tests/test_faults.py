@@ -166,6 +166,23 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_sentence(
         assert {path: path.stat() for path in before} == before
 
 
+def test_a_temporary_folder_that_is_full_is_one_sentence(
+    pictures: Settings, with_server: Environment, tmp_path: Path
+) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    with mounted(temporary, "16k"):
+        (temporary / "everything").write_bytes(bytes(16 << 10))
+        with running(pictures, with_server | {"TMPDIR": str(temporary)}) as process:
+            _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2, errors
+    assert errors.splitlines()[-1].endswith(
+        f" - ERROR - MLX cannot compile in the temporary folder {temporary}, since it is full: "
+        "free space there, or name another folder with TMPDIR."
+    )
+    assert "Traceback" not in errors and "g++" not in errors
+    assert not (pictures.output_dir / PROVENANCE).exists()  # nothing is noted of a picture
+
+
 def test_several_captions_that_cannot_be_saved_are_one_sentence(
     pictures: Settings, with_server: Environment
 ) -> None:
