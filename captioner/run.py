@@ -55,6 +55,7 @@ class Run:
         run = cls(settings)
         if run._watch:
             run._watch.run = run
+            run._watch.begun.set()
         return run
 
     def close(self) -> None:
@@ -165,6 +166,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.run: Run | None = None  # as soon as there is one
+        self.begun = threading.Event()  # set then
         self.over = threading.Event()  # set when nothing more happens in it
 
 
