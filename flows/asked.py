@@ -42,11 +42,7 @@ def asked(*groups: BaseModel, several_machines: bool = False) -> Settings:
 def _on_this_machine(settings: Settings) -> Settings:
     """The settings with the places that this worker's environment names: one folder of several
     machines has a path of its own on each."""
-    named = {
-        name: value
-        for name in PLACES
-        if (value := os.environ.get(f"CAPTION_{name.upper()}"))
-    }
+    named = {name: value for name in PLACES if (value := os.environ.get(f"CAPTION_{name.upper()}"))}
     if named:
         shown = ", ".join(f"{name} {printable(value)}" for name, value in named.items())
         get_run_logger().info("On this machine, by its environment: %s", shown)

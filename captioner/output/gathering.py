@@ -192,6 +192,7 @@ class Gathering:
             skipped=[each for each in plan.skipped if each.picture.key not in reasons],
             unreadable=plan.unreadable,
             gone=plan.gone,
+            unasked=plan.unasked,
         )
 
 
