@@ -12,7 +12,6 @@ from typing import Self
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import (
     cannot_write,
-    remove_temporary_files,
     write_bytes,
     write_json,
     write_json_list,
@@ -20,7 +19,7 @@ from captioner.output.atomic import (
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lease import Lease, held
 from captioner.output.lock import Lock, locked
-from captioner.output.mirror import path_in, path_to_write
+from captioner.output.mirror import path_in, path_to_write, tidy
 from captioner.output.ours import NotOurs, read_ours
 from captioner.output.planning import IMAGE_CHANGED, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
@@ -111,7 +110,7 @@ class OutputFolder:
         try:
             planner = Planner(self._directory, self._provenance, settings, recipe)
             if not self._shard:
-                self._remove_temporary_files(planner.folders())
+                tidy(self._directory, planner.folders())
                 self._provenance.mend()  # now that it is known to be ours
                 if merge(self._directory):
                     planner = Planner(self._directory, self._provenance, settings, recipe)
@@ -235,13 +234,6 @@ class OutputFolder:
                 entry = read_entry(path_in(self._directory, plan.caption_files[key]))
             if entry is not None and entry["image"] == key:
                 yield entry
-
-    def _remove_temporary_files(self, folders: Iterable[str]) -> None:
-        """Those that earlier runs left half written in the directory and in these below it."""
-        remove_temporary_files(self._directory)
-        for folder in folders:
-            with suppress(NotOurs, FileNotFoundError, PermissionError):  # the plan says so
-                remove_temporary_files(path_in(self._directory, folder + "any").parent)
 
     def _check_lock(self) -> None:
         if self._lock:

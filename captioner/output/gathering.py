@@ -12,6 +12,7 @@ from pathlib import Path
 from captioner.errors import OutputError
 from captioner.groups import DeviceSettings, ResultSettings
 from captioner.output.lock import locked
+from captioner.output.mirror import tidy
 from captioner.output.planning import Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.rounds import Ended, Made, NotMade, Round, Told, begin, begun, merge
@@ -154,6 +155,8 @@ class Gathering:
             OutputError: something cannot be read or written; it can be called again.
         """
         try:
+            files = (job.caption_file for job in self._jobs.values())
+            tidy(self._directory, {file[: file.rfind("/") + 1] for file in files if "/" in file})
             Provenance(self._directory / FILE_NAME).mend()
             merge(self._directory)
         except OSError as error:
