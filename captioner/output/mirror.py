@@ -20,18 +20,19 @@ def path_in(directory: Path, file: str | Path) -> Path:
         NotOurs: a folder on the way is a link, or something else.
         OSError: a folder on the way cannot be looked at.
     """
-    *folders, _ = Path(file).parts
-    here = directory
-    for folder in folders:
-        here /= folder
+    path = directory / file
+    *folders, _ = os.fspath(file).split("/")
+    here = os.fspath(directory)
+    for folder in folders:  # strings: a run does this for every picture of a tree
+        here = f"{here}/{folder}"
         try:
-            mode = here.lstat().st_mode
+            mode = os.lstat(here).st_mode
         except FileNotFoundError:
             break
         if not stat.S_ISDIR(mode):
             kind = "a link" if stat.S_ISLNK(mode) else "no folder"
-            raise NotOurs(errno.ENOTDIR, f"what should be its folder, {here.name}, is {kind}")
-    return directory / file
+            raise NotOurs(errno.ENOTDIR, f"what should be its folder, {folder}, is {kind}")
+    return path
 
 
 def path_to_write(directory: Path, file: str | Path) -> Path:

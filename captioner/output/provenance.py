@@ -227,7 +227,7 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         source,
         file,
         entry_digest(image, line["user_prompt"], line["caption"]),
-        before.earlier | {before.entry_digest},
+        before.earlier | {before.entry_digest} if before.entry_digest else before.earlier,
         datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(
             # a setting that is newer than the line had its default
