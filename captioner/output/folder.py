@@ -19,7 +19,7 @@ from captioner.output.atomic import (
 )
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lock import Lock, locked
-from captioner.output.mirror import path_in, path_to_write
+from captioner.output.mirror import path_in
 from captioner.output.ours import NotOurs, read_ours
 from captioner.output.planning import IMAGE_CHANGED, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
@@ -127,7 +127,7 @@ class OutputFolder:
         self._provenance.add_caption(caption, recipe)
         path = self._directory / caption.job.caption_file
         try:
-            path_to_write(self._directory, caption.job.caption_file)
+            path_in(self._directory, caption.job.caption_file, make=True)
             write_json(path, entry_of(caption))
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -183,7 +183,7 @@ class OutputFolder:
         path = self._directory / name
         try:
             data = text.encode("utf-8", "backslashreplace")
-            write_bytes(path_to_write(self._directory, name), data)
+            write_bytes(path_in(self._directory, name, make=True), data)
         except OSError as error:
             raise cannot_write(path, error) from error
 
