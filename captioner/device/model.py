@@ -22,6 +22,7 @@ from captioner.device.cuda import is_cuda, multiply_rows_together
 from captioner.device.encoding import Encoded, Prepared, PreparedLater, encode, in_numpy
 from captioner.device.families import BATCHED, PREPARED_AHEAD, REFUSED
 from captioner.device.rows import BatchedRows, OneRow, Request, Row, Rows
+from captioner.device.troubles import cannot_compile
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.records import Generation
 from captioner.text import printable
@@ -81,6 +82,8 @@ class MlxModel:
         try:
             self._try_out()
         except Exception as error:
+            if trouble := cannot_compile(error):
+                raise CheckpointError(trouble) from error
             version = importlib.metadata.version("mlx-vlm")
             raise CheckpointError(
                 f"mlx-vlm {version} cannot caption a picture with {shown} ({self.model_type}): "
@@ -255,17 +258,6 @@ def peak_memory_bytes() -> int:
     import mlx.core as mx
 
     return int(mx.get_peak_memory())
-
-
-def is_dead(error: BaseException) -> bool:
-    """Whether the GPU refuses all that this process asks of it, as Metal does after a fault."""
-    return "SubmissionsIgnored" in str(error) or "excessive GPU errors" in str(error)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether MLX or the system refused to give memory."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "alloc" in text or "memory" in text
 
 
 @contextmanager

@@ -55,11 +55,16 @@ def forecast(settings: Settings) -> Forecast:
     check_input(settings.input_dir)
     check_formats(settings.formats)
     output.check()
-    found = scan(settings.input_dir, settings.formats)
+    found = scan(
+        settings.input_dir,
+        settings.formats,
+        recursive=settings.recursive,
+        output_dir=settings.output_dir,
+    )
     recipe = Recipe.of(settings, known_revision(settings))
     plan, costs = output.preview(found, settings, recipe)
-    paths = [job.picture.path for job in plan.todo]
-    measured = list(zip(plan.todo, sizes(paths, settings.formats), strict=True))
+    asked = [job.picture for job in plan.todo]
+    measured = list(zip(plan.todo, sizes(asked, settings.formats), strict=True))
     readable = [(job, size) for job, size in measured if isinstance(size, tuple)]
     refused = [
         (Skipped(job.picture, str(why), None), isinstance(why, UnreadableImage))

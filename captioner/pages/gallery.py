@@ -78,6 +78,7 @@ def entries(run: Run, output: OutputFolder, results: Iterable[Result]) -> Iterat
     trouble = {s.picture.key: ("skipped", s.reason) for s in run.all_skipped}
     trouble |= {f.job.picture.key: ("failed", f.reason) for f in run.failures}
     there = {picture.key for picture in run.plan.pictures}
+    there |= {earlier.image for earlier in run.plan.unasked}  # and not looked for
     captions = {r.key: r for r in results if r.key in there}
     for key in sorted({*captions, *trouble}, key=natural_key):
         state, reason = trouble.get(key, ("captioned", ""))

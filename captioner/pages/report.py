@@ -6,7 +6,6 @@ Markdown leaves alone, so that HTML's own escapes are all that they need. Knows 
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from captioner.output.folder import OutputFolder
 from captioner.pages.escaping import as_html
@@ -22,6 +21,7 @@ from captioner.pages.table import (
 )
 from captioner.pages.thumbnails import SIDE, thumbnail
 from captioner.plan import Plan
+from captioner.records import Picture
 from captioner.run import Run
 from captioner.text import gigabytes, listed
 
@@ -60,8 +60,9 @@ class _Thumbnails:
         self._formats = tuple(formats)
         self._left = THUMBNAIL_CHARACTERS
 
-    def __call__(self, path: Path) -> str:
-        address = thumbnail(path, self._formats) if self._left > 0 else None
+    def __call__(self, picture: Picture) -> str:
+        path, root = picture.path, picture.root
+        address = thumbnail(path, self._formats, root) if self._left > 0 else None
         if address is None or len(address) > self._left:
             return ""
         self._left -= len(address)
@@ -69,7 +70,7 @@ class _Thumbnails:
 
 
 def _section(
-    title: str, number: int, spoken: list[tuple[Row, str]], thumbnail_of: Callable[[Path], str]
+    title: str, number: int, spoken: list[tuple[Row, str]], thumbnail_of: Callable[[Picture], str]
 ) -> list[str]:
     """A heading, and a table of thumbnails with their captions or reasons: all of `number`, or the
     first."""
@@ -79,7 +80,7 @@ def _section(
     for row, words_of_it in spoken:
         name = as_html(row.picture.key, NAME_CHARACTERS)
         said = as_html(words_of_it, WORDS_CHARACTERS)
-        small = thumbnail_of(row.picture.path)
+        small = thumbnail_of(row.picture)
         lines.append(f'<tr><td width="{CELL}"><b>{name}</b>{small}</td><td>{said}</td></tr>')
     lines.append("</table>")
     count = f"{number:,}" if len(spoken) == number else f"the first {len(spoken)} of {number:,}"

@@ -106,7 +106,7 @@ def words(row: Row, run: Run, output: OutputFolder) -> str:
     """The reason, or what the caption file says; captions are not kept in memory."""
     if row.state in (FAILED, SKIPPED):
         return row.reason
-    entries = output.entries([row.picture], run.plan)
+    entries = output.entries([row.picture.key], run.plan)
     caption = next((str(entry.get("caption", "")) for entry in entries), "")
     return f"({row.reason}) {caption}" if row.reason else caption
 

@@ -40,11 +40,14 @@ _decoding = threading.BoundedSemaphore(2)
 logger = logging.getLogger(__name__)
 
 
-def check_image(path: Path, formats: Iterable[str] = DEFAULT) -> tuple[int, int]:
+def check_image(
+    path: Path, formats: Iterable[str] = DEFAULT, root: Path | None = None
+) -> tuple[int, int]:
     """Decode the whole file and return its size (width, height) in pixels, as a viewer shows it.
 
     `formats` is what is asked for. A file whose name says another format than its bytes is read by
     its bytes; a line in the log says so unless it is a PNG or JPEG, which get mixed up every day.
+    A link may lead anywhere within `root`, or within the file's own folder when none is named.
 
     Raises:
         UnreadableImage: it is no whole picture in one of the formats, or its size or shape is
@@ -52,7 +55,7 @@ def check_image(path: Path, formats: Iterable[str] = DEFAULT) -> tuple[int, int]
         CaptionError: the machine cannot read or decode it now.
     """
     with reasons(), _decoding:
-        opened = _opened(path, formats, remark=True)
+        opened = _opened(path, formats, root, remark=True)
         width, height = opened.image.size
         # all of a JPEG's data is decoded at an eighth of its size too, in half of the time
         _scale(opened, (width // 8, height // 8))
@@ -62,13 +65,17 @@ def check_image(path: Path, formats: Iterable[str] = DEFAULT) -> tuple[int, int]
 
 
 def load_image(
-    path: Path, max_pixels: int, background: str = "white", formats: Iterable[str] = DEFAULT
+    path: Path,
+    max_pixels: int,
+    background: str = "white",
+    formats: Iterable[str] = DEFAULT,
+    root: Path | None = None,
 ) -> Image.Image:
     """The first frame of a picture as sRGB, upright, opaque, of `max_pixels` pixels at most.
 
     What is transparent shows `background`, a colour as `PIL.ImageColor` understands it, in sRGB.
     Large JPEGs are decoded at a reduced scale, as libjpeg can. `max_pixels` 0 scales nothing.
-    A damaged colour profile is ignored, with a warning in the log.
+    A damaged colour profile is ignored, with a warning in the log. `root` as in `check_image`.
 
     Raises:
         UnreadableImage: it is no whole picture in one of the formats, or its size or shape is
@@ -76,7 +83,7 @@ def load_image(
         CaptionError: the machine cannot read or decode it now.
     """
     with reasons():
-        opened = _opened(path, formats)
+        opened = _opened(path, formats, root)
         image = opened.image
         size = fitted(image.size, max_pixels)
         # at 1.5 times the size that is asked for, libjpeg's coarser scaling is not seen
@@ -128,8 +135,10 @@ def reasons() -> Iterator[None]:
         raise UnreadableImage(reason) from None
 
 
-def _opened(path: Path, formats: Iterable[str], *, remark: bool = False) -> Opened:
-    with files.opened(path) as file:
+def _opened(
+    path: Path, formats: Iterable[str], root: Path | None, *, remark: bool = False
+) -> Opened:
+    with files.opened(path, root) as file:
         if (size := files.size_of(file)) > MAX_FILE_BYTES:
             raise UnreadableImage(f"more than {MAX_FILE_BYTES:,} bytes")
         data = file.read(size)  # Python makes room for as much as it is asked for
