@@ -36,7 +36,8 @@ def generate_caption(
     for attempt in work.attempts():
         _log(logger, valid, attempt, run.settings.max_pixels)
     try:
-        caption = Caption(valid.job, work.request.user_prompt, work.result(), work.stamp)
+        made, small = work.result(), work.reader.thumbnail
+        caption = Caption(valid.job, work.request.user_prompt, made, work.stamp, small)
     except DeviceStopped as error:
         logger.info("%s: %s", label, error)
         return Cancelled(message=str(error))

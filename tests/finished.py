@@ -8,6 +8,7 @@ from pathlib import Path
 
 from captioner.output.folder import OutputFolder
 from captioner.pages.gallery import write_gallery
+from captioner.pictures.reading import Reader
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
 from captioner.records import Caption, DeviceFigures, Failure, Generation, Recipe, Skipped
@@ -22,6 +23,7 @@ CAPTIONS = {
     "ordner ü.png": "Ein Kästchen",
 }
 EDITED = {"ordner ü.png": "Eine Kiste"}
+THUMBNAILS = ("a.png", "cut.png")  # the others were captioned before there were any
 FAILED, SKIPPED = "failed.png", "skipped.png"
 
 
@@ -50,7 +52,9 @@ def finished(folder: Path) -> Settings:
                 flags = ("truncated",) if key == "cut.png" else ()
                 text = CAPTIONS[key]
                 made = Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0, flags=flags)
-                caption = Caption(job, "Describe it.", made, stamp)
+                reader = Reader(job.picture, 0, "white", thumbnail=key in THUMBNAILS)
+                reader.read()
+                caption = Caption(job, "Describe it.", made, stamp, reader.thumbnail)
                 output.save(caption, recipe)
                 run.add(caption)
         run.end(DeviceFigures())

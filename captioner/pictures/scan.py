@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
@@ -27,12 +27,12 @@ from captioner.pictures.ignored import (
     in_words,
     kind_of,
 )
+from captioner.pictures.kinds import DEFAULT, others, suffixes
 from captioner.pictures.tree import Entry, Tree
 from captioner.plan import Scan
 from captioner.records import Picture
 from captioner.text import printable
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 # what Finder shows as one file: folders of a photo program, with previews and names that it chose
 LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
 GALLERY = "gallery/"  # below an output directory, with pictures that we made in folders of its own
@@ -57,8 +57,14 @@ def check_input(directory: Path) -> None:
         raise InputError(f"Input directory {shown} cannot be read; check its permissions.")
 
 
-def scan(directory: Path, *, recursive: bool = False, output_dir: Path | None = None) -> Scan:
-    """The PNG, JPG and JPEG files of `directory`, and those of the folders below it when it is
+def scan(
+    directory: Path,
+    formats: Iterable[str] = DEFAULT,
+    *,
+    recursive: bool = False,
+    output_dir: Path | None = None,
+) -> Scan:
+    """The files of `directory` in these formats, and those of the folders below it when it is
     `recursive`, in natural order (`diagram2`, `diagram10`), a folder's own before those below it.
 
     Hidden files and folders, macOS's `._` doubles, anything that is not a regular file, and links
@@ -69,7 +75,7 @@ def scan(directory: Path, *, recursive: bool = False, output_dir: Path | None = 
     Raises:
         InputError: the directory cannot be listed any more.
     """
-    looking = _Looking(directory, output_dir)
+    looking = _Looking(directory, suffixes(formats), output_dir)
     keys: list[str] = []
     ignored: Counter[str] = Counter()
     tree = Tree(directory, deep=recursive, leave=looking.leaves)
@@ -91,7 +97,7 @@ def scan(directory: Path, *, recursive: bool = False, output_dir: Path | None = 
     return Scan(
         pictures,
         place,
-        in_words(ignored),
+        in_words(ignored, others(formats, ignored)),
         tree.folders,
         sorted(tree.refused),
         deeper=DEEPER if is_deeper else "",
@@ -127,8 +133,9 @@ def _identity(directory: Path) -> tuple[int, int]:
 class _Looking:
     """What counts in the folders that are looked through."""
 
-    def __init__(self, directory: Path, output_dir: Path | None) -> None:
+    def __init__(self, directory: Path, ends: tuple[str, ...], output_dir: Path | None) -> None:
         self._directory = directory
+        self._ends = ends  # of the names of pictures
         self._real = directory.resolve()
         self._output: tuple[int, int] | None = None
         if output_dir is not None:
@@ -155,7 +162,7 @@ class _Looking:
             if entry.is_symlink():
                 return self._link(entry, recursive)
             if not entry.is_dir():
-                return _kind(entry.name, entry.is_file())
+                return _kind(entry.name, entry.is_file(), self._ends)
             if not recursive:
                 return SUBFOLDER
             return LIBRARY if entry.name.lower().endswith(LIBRARIES) else ""
@@ -173,7 +180,7 @@ class _Looking:
     def _link(self, entry: Entry, recursive: bool) -> str | None:
         target = Path(entry.path).resolve(strict=True)
         if target.is_relative_to(self._real) and target.is_file():
-            return _kind(entry.name, True)
+            return _kind(entry.name, True, self._ends)
         return FOLDER_LINK if recursive and target.is_dir() else LINK
 
 
@@ -186,11 +193,11 @@ def _is_gallery(directory: Path) -> bool:
         return False
 
 
-def _kind(name: str, regular: bool) -> str | None:
+def _kind(name: str, regular: bool, ends: tuple[str, ...]) -> str | None:
     """The suffix of a file that is no picture, such as `HEIC`, or what else keeps it from being."""
     if not regular:
         return SPECIAL
-    return None if name.lower().endswith(SUFFIXES) else kind_of(Path(name).suffix)
+    return None if name.lower().endswith(ends) else kind_of(Path(name).suffix)
 
 
 def _exists(path: Path) -> bool:
