@@ -12,7 +12,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
-from captioner.fields import Colour, InRecipe, NotInRecipe, Place, split_at_commas
+from captioner.fields import (
+    Colour,
+    InRecipe,
+    Language,
+    NotInRecipe,
+    Phrases,
+    Place,
+    split_at_commas,
+)
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
@@ -70,18 +78,47 @@ class AgainSettings(_Group):
 class PromptSettings(_Group):
     """What the model is asked."""
 
+    preset: Annotated[
+        Literal["caption", "alt-text", "keywords", "diagram", "document", "photo", "training"]
+        | Place
+        | None,
+        NotInRecipe("its values count, one by one"),
+    ] = Field(
+        default=None,
+        title="Preset",
+        description="Prompts and other settings for a purpose, which are used where a setting is "
+        "not given; or a file of one's own, such as ./mine.toml.",
+    )
     user_prompt: Annotated[str, InRecipe("user prompt")] = Field(
         default=DEFAULT_USER_PROMPT,
         min_length=1,
         max_length=MAX_PROMPT_LENGTH,
         title="User prompt",
-        description="The text shown to the model alongside each image.",
+        description="The text shown to the model alongside each image, or the file that holds it "
+        "behind an @. It may hold {name}, {stem}, {folder}, {taken}, {width} and {height}.",
     )
     system_prompt: Annotated[str | None, InRecipe("system prompt")] = Field(
         default=None,
         max_length=MAX_PROMPT_LENGTH,
         title="System prompt",
         description="The system role of the assistant. Left out when it is not given.",
+    )
+    language: Annotated[Language | None, NotInRecipe("it is asked for in the prompt")] = Field(
+        default=None,
+        title="Language",
+        description="The language that captions are asked for in, such as de; those in another "
+        "one are flagged.",
+    )
+    banned_phrase: Annotated[Phrases, NoDecode, InRecipe("banned phrases")] = Field(
+        default=(),
+        title="Banned phrases",
+        description="A caption that holds one of them is asked for again, and flagged when that "
+        "does not help.",
+    )
+    remove_openings: Annotated[Phrases, NoDecode, InRecipe("openings")] = Field(
+        default=(),
+        title="Openings to remove",
+        description="What is removed from the beginning of a caption, such as: This image shows.",
     )
 
 

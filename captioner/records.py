@@ -7,10 +7,11 @@ What many task runs return is a plain class, not a dataclass: Prefect walks thro
 every field as a result, and draws wrong edges where two share one. Knows nothing of MLX.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from captioner.groups import DEFAULT_USER_PROMPT
 from captioner.settings import RECIPE, Settings
 from captioner.text import printable
 
@@ -38,6 +39,18 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the model is asked about one picture, in the settings that a person gives it with."""
+
+    user_prompt: str = DEFAULT_USER_PROMPT
+    system_prompt: str | None = None
+
+    def characters(self) -> int:
+        """How many there are in all."""
+        return len(self.user_prompt) + len(self.system_prompt or "")
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A picture that is to be captioned."""
 
@@ -46,6 +59,7 @@ class Job:
     number: int  # its place among the pictures that are to be captioned, from 1
     total: int  # how many these are
     reason: str | None = None  # why it is captioned once more; None when it never was
+    asked: Asked = Asked()
 
 
 class Valid:
@@ -87,7 +101,10 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a caption depends on besides its picture."""
+    """All that a caption depends on besides its picture.
+
+    Of a run, whose prompts still have their placeholders, or of one picture (`asking`).
+    """
 
     values: tuple[object, ...]  # of the settings in `RECIPE`, in its order
     repo_id: str | None  # None when the checkpoint is a directory named with --model
@@ -98,6 +115,11 @@ class Recipe:
         """The recipe that the settings ask for, with that revision of their checkpoint."""
         values = tuple(getattr(settings, name) for name in RECIPE)
         return cls(values, None if settings.model else settings.repo_id, revision)
+
+    def asking(self, asked: Asked) -> Self:
+        """The recipe of one picture, which is asked that."""
+        values = self.settings() | {f.name: getattr(asked, f.name) for f in fields(asked)}
+        return replace(self, values=tuple(values.values()))
 
     def settings(self) -> dict[str, Any]:
         """The values of its settings by their names."""

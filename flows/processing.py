@@ -141,7 +141,8 @@ class _Window:
             elif isinstance(result, Valid):
                 picture = result.job.picture
                 reader = Reader(picture, settings.max_pixels, settings.background, result.stamp)
-                work = self._device.begin(reader, Request.of(settings))
+                request = Request.of(settings, job.asked)
+                work = self._device.begin(reader, request)
                 work.when_begun(self._moved.set)
                 self._in_line.append((result, work))
             elif isinstance(result, CaptionError):

@@ -1,8 +1,9 @@
-"""CheckInputDir: the directories can be read from and written to."""
+"""CheckInputDir: the directories can be read from and written to, and what to ask is known."""
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from captioner.asking.in_full import in_full
 from captioner.output.folder import OutputFolder
 from captioner.pictures.scan import check_input
 from captioner.run import Run
@@ -10,11 +11,13 @@ from captioner.run import Run
 
 @task(task_run_name="check_input_dir", cache_policy=NO_CACHE)
 def check_input_dir(run: Run, output: OutputFolder) -> None:
-    """Check the input directory and that the output directory can be made and written.
+    """Check the input directory and that the output directory can be made and written; then the
+    settings are in full, with the preset and the prompts that are in files.
 
     Raises:
         InputError: one of them cannot be used.
     """
     check_input(run.settings.input_dir)
     output.check()
+    run.settings = in_full(run.settings)
     get_run_logger().info("Output directory: %s", output)

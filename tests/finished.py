@@ -6,6 +6,7 @@ No model is needed: the captions are saved as the flow saves them.
 import json
 from pathlib import Path
 
+from captioner.asking.prompts import Prompts
 from captioner.output.folder import OutputFolder
 from captioner.pages.gallery import write_gallery
 from captioner.pictures.scan import scan
@@ -39,7 +40,7 @@ def finished(folder: Path) -> Settings:
     run.scan = scan(settings.input_dir)
     recipe = Recipe.of(settings, "abc")
     with OutputFolder(settings.output_dir) as output:
-        run.plan = output.plan(run.scan, settings, recipe)
+        run.plan = output.plan(run.scan, settings, recipe, Prompts(settings).of)
         for job in run.plan.todo:
             key, stamp = job.picture.key, stamp_of(job.picture.path)
             if key == FAILED:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, known_revision
 from captioner.errors import CaptionerError
 from captioner.output.folder import OutputFolder
@@ -143,7 +144,7 @@ def run_through(settings: Settings, at: Callable[[str], None], only: int | None 
     at(MOMENTS[0])
     output.check()
     with output:
-        run.plan = output.plan(run.scan, settings, Recipe.of(settings, "1"))
+        run.plan = output.plan(run.scan, settings, Recipe.of(settings, "1"), Prompts(settings).of)
         at(MOMENTS[1])
         for job in run.plan.todo[:only]:
             generation = Generation(**FIGURES | {"text": "c", "finish_reason": "stop", "flags": ()})

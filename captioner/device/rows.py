@@ -14,6 +14,7 @@ import numpy as np
 
 from captioner.device.encoding import Encoded, Prepared
 from captioner.device.repetition import Loop, LoopDetector
+from captioner.records import Asked
 from captioner.settings import Settings
 
 # A greedy caption that is stuck would be stuck again: each further attempt samples more freely.
@@ -32,11 +33,11 @@ class Request:
     seed: int = 0
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """What the settings ask for."""
+    def of(cls, settings: Settings, asked: Asked) -> Self:
+        """What the settings ask for, and that about the picture."""
         return cls(
-            settings.user_prompt,
-            settings.system_prompt,
+            asked.user_prompt,
+            asked.system_prompt,
             settings.max_tokens,
             settings.temperature,
             settings.seed,

@@ -5,6 +5,8 @@ It looks where a run looks, in the same order, and refuses what a run refuses. W
 
 from dataclasses import dataclass
 
+from captioner.asking.in_full import in_full
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.errors import CaptionError, UnreadableImage
 from captioner.forecast.model import Model, model_of
@@ -53,9 +55,10 @@ def forecast(settings: Settings) -> Forecast:
     output = OutputFolder(settings.output_dir)
     check_input(settings.input_dir)
     output.check()
+    settings = in_full(settings)
     found = scan(settings.input_dir)
     recipe = Recipe.of(settings, known_revision(settings))
-    plan, costs = output.preview(found, settings, recipe)
+    plan, costs = output.preview(found, settings, recipe, Prompts(settings).of)
     measured = list(zip(plan.todo, sizes(job.picture.path for job in plan.todo), strict=True))
     readable = [(job, size) for job, size in measured if isinstance(size, tuple)]
     refused = [

@@ -60,7 +60,7 @@ class Provenance:
         self._lines = Lines(path, OPENING)
 
     def add_caption(self, caption: Caption, recipe: Recipe) -> None:
-        """Append the line of a caption that is about to be saved.
+        """Append the line of a caption that is about to be saved; `recipe` is that of the run.
 
         Raises:
             OutputError: it cannot be written; the file is as it was.
@@ -84,7 +84,7 @@ class Provenance:
             batch_size=generation.batch_size,
             repo_id=recipe.repo_id,
             revision=recipe.revision,
-            **recipe.settings(),
+            **_made_with(caption, recipe),
         )
 
     def add_skipped(self, skipped: Skipped) -> None:
@@ -204,6 +204,17 @@ class OnlyRead(Provenance):
         """Nothing: the bytes are read once more by whoever comes next."""
 
 
+def _made_with(caption: Caption, recipe: Recipe) -> dict[str, Any]:
+    """The settings that it was made with; an empty list is left out, which reads the same."""
+    asked = replace(caption.job.asked, user_prompt=caption.prompt)
+    return {name: value for name, value in recipe.asking(asked).settings().items() if value != ()}
+
+
+def _hashable(value: object) -> object:
+    """The value of a setting as settings have it: JSON knows no tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
     if line["version"] != VERSION:
         raise ValueError("another version of the format")
@@ -231,7 +242,9 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(
             # a setting that is newer than the line had its default
-            tuple(line.get(name, Settings.model_fields[name].default) for name in RECIPE),
+            tuple(
+                _hashable(line.get(name, Settings.model_fields[name].default)) for name in RECIPE
+            ),
             line["repo_id"],
             str(line["revision"]),
         ),
