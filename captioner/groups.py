@@ -8,10 +8,18 @@ value came from.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
+from captioner.answers import asked_twice, read_asks, read_schema
 from captioner.fields import Colour, InRecipe, NotInRecipe, Place, split_at_commas
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
@@ -83,6 +91,30 @@ class PromptSettings(_Group):
         title="System prompt",
         description="The system role of the assistant. Left out when it is not given.",
     )
+    answer_schema: Annotated[str | None, BeforeValidator(read_schema), InRecipe("schema")] = Field(
+        default=None,
+        title="Schema",
+        description="A file with a JSON Schema, or its text: the answer is an object of that form, "
+        "which the caption file keeps as its fields.",
+    )
+    ask: Annotated[
+        tuple[str, ...],
+        NoDecode,  # a prompt may be any text
+        BeforeValidator(read_asks),
+        InRecipe("further questions"),
+    ] = Field(
+        default=(),
+        title="Further questions",
+        description="More to ask of each picture in the same look, each as NAME=PROMPT; the answer "
+        "becomes the field of that name.",
+    )
+
+    @field_validator("ask")
+    @classmethod
+    def _one_answer_a_field(cls, ask: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if twice := asked_twice(info.data.get("answer_schema"), ask):
+            raise ValueError(f"asks for {twice}, which the schema has already")
+        return ask
 
 
 class DecodingSettings(_Group):

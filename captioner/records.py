@@ -131,6 +131,8 @@ class Generation:
     flags: tuple[str, ...] = ()  # of "truncated", "repetitive" and "empty"
     batch_size: int = 1  # how many captions the device made at a time, this one among them
     attempts: int = 1  # how often it was generated, with another sampling after a loop
+    fields: dict[str, Any] | None = None  # the answers by their names, where more was asked for
+    said: str = ""  # what the model said, where the text is made of it
 
     @property
     def seconds(self) -> float:
@@ -158,7 +160,8 @@ class Caption:
 
     def without_text(self) -> "Caption":
         """The same with an empty text: all captions of a run at once stay small."""
-        return Caption(self.job, self.prompt, replace(self.generation, text=""), self.stamp)
+        generation = replace(self.generation, text="", fields=None, said="")
+        return Caption(self.job, self.prompt, generation, self.stamp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from captioner.answers import questions
 from captioner.checkpoint.inspect import is_embedded
 from captioner.checkpoint.memory import check_fits
 from captioner.checkpoint.prompts import remark_on_length
@@ -41,10 +42,13 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
             "one that fills most of the memory may be slow.",
             old,
         )
-    tokens = try_out(checkpoint.directory, settings.user_prompt, settings.system_prompt)
+    asked = [settings.user_prompt, *(prompt for _, prompt in questions(settings.ask))]
+    tokens = try_out(checkpoint.directory, max(asked, key=len), settings.system_prompt)
     if tokens and (remark := remark_on_length(tokens, checkpoint.directory, settings)):
         logger.warning("%s", remark)
-    device = Device(checkpoint.directory, settings.batch_size, settings.max_tokens)
+    device = Device(
+        checkpoint.directory, settings.batch_size, settings.max_tokens, settings.answer_schema
+    )
     run.load(checkpoint, device.batch_size, device.load_seconds)
     logger.info("Model loaded in %.1f s", device.load_seconds)
     if device.batch_size > 1:

@@ -26,6 +26,7 @@ BASE = (
     "text",
     "macos",
     "errors",
+    "answers",
     "fields",
     "groups",
     "settings",

@@ -55,6 +55,7 @@ def caption_all(settings: Settings, flags: tuple[str, ...] = (), text: str = "A 
     recipe = Recipe.of(settings, checkpoint.revision)
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
     figures |= {"text": text, "finish_reason": "stop", "flags": flags}
+    figures |= {"fields": None, "said": ""}
     for job in planned(settings).todo:
         caption = Caption(
             job, settings.user_prompt, Generation(**figures), stamp_of(job.picture.path)
@@ -173,6 +174,8 @@ OTHERS = {
     "seed": 4,
     "max_pixels": 1000,
     "background": "black",
+    "answer_schema": '{"type":"object"}',
+    "ask": ("mood=Which mood?", "alt_text=Write an alt text, in a line."),
 }
 
 
@@ -191,7 +194,7 @@ def test_a_setting_of_the_recipe_makes_a_caption_stale_and_is_named(
 def test_all_that_changed_is_named(settings: Settings) -> None:
     caption_all(settings)
     assert set(todo(changed(settings, **OTHERS)).values()) == {
-        "user prompt, system prompt, token limit, temperature, seed, pixel cap, background changed"
+        f"{', '.join(RECIPE[name] for name in RECIPE)} changed"
     }
 
 

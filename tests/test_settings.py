@@ -374,6 +374,8 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     assert RECIPE == {
         "user_prompt": "user prompt",
         "system_prompt": "system prompt",
+        "answer_schema": "schema",
+        "ask": "further questions",
         "max_tokens": "token limit",
         "temperature": "temperature",
         "seed": "seed",
