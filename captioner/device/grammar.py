@@ -58,7 +58,8 @@ class Grammars:
 
 
 class Held:
-    """Takes out of one row's logits what its grammar does not allow next.
+    """Takes out of one row's logits what its grammar does not allow next; once the answer is whole,
+    all but the end of text.
 
     mlx-vlm calls it once with the prompt, and then once after each token.
     """
@@ -82,8 +83,6 @@ class Held:
         if self._answering and not self._matcher.consume_token(token):
             raise ValueError(f"the schema's grammar stopped: {self._matcher.get_error()}")
         self._answering = True
-        if self._matcher.is_stopped():  # its end was generated; nobody reads what comes after
-            return logits
         fill_next_token_bitmask(self._matcher, self._bits)
         return mx.where(_unpacked(self._bits[0], logits.shape[-1]), logits, -mx.inf)
 
