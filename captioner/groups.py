@@ -8,10 +8,18 @@ value came from.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
+from captioner.answers import asked_twice, read_asks, read_schema
 from captioner.fields import (
     Colour,
     InRecipe,
@@ -109,6 +117,23 @@ class PromptSettings(_Group):
         description="The language that captions are asked for in, such as de; those in another "
         "one are flagged.",
     )
+    answer_schema: Annotated[str | None, BeforeValidator(read_schema), InRecipe("schema")] = Field(
+        default=None,
+        title="Schema",
+        description="A file with a JSON Schema, or its text: the answer is an object of that form, "
+        "which the caption file keeps as its fields.",
+    )
+    ask: Annotated[
+        tuple[str, ...],
+        NoDecode,  # a prompt may be any text
+        BeforeValidator(read_asks),
+        InRecipe("further questions"),
+    ] = Field(
+        default=(),
+        title="Further questions",
+        description="More to ask of each picture in the same look, each as NAME=PROMPT; the answer "
+        "becomes the field of that name.",
+    )
     banned_phrase: Annotated[Phrases, NoDecode, InRecipe("banned phrases")] = Field(
         default=(),
         title="Banned phrases",
@@ -120,6 +145,13 @@ class PromptSettings(_Group):
         title="Openings to remove",
         description="What is removed from the beginning of a caption, such as: This image shows.",
     )
+
+    @field_validator("ask")
+    @classmethod
+    def _one_answer_a_field(cls, ask: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if twice := asked_twice(info.data.get("answer_schema"), ask):
+            raise ValueError(f"asks for {twice}, which the schema has already")
+        return ask
 
 
 class DecodingSettings(_Group):

@@ -44,10 +44,16 @@ class Asked:
 
     user_prompt: str = DEFAULT_USER_PROMPT
     system_prompt: str | None = None
+    ask: tuple[str, ...] = ()  # further questions, each as NAME=PROMPT
+
+    @property
+    def prompt(self) -> str:
+        """The longest of all questions about it."""
+        return max(self.user_prompt, *self.ask, key=len, default="")
 
     def characters(self) -> int:
-        """How many there are in all."""
-        return len(self.user_prompt) + len(self.system_prompt or "")
+        """How many the model reads at most for one answer."""
+        return len(self.prompt) + len(self.system_prompt or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,8 @@ class Generation:
     flags: tuple[str, ...] = ()  # of "truncated", "repetitive" and "empty"
     batch_size: int = 1  # how many captions the device made at a time, this one among them
     attempts: int = 1  # how often it was generated, with another sampling after a loop
+    fields: dict[str, Any] | None = None  # the answers by their names, where more was asked for
+    said: str = ""  # what the model said, where the text is made of it
 
     @property
     def seconds(self) -> float:
@@ -180,7 +188,8 @@ class Caption:
 
     def without_text(self) -> "Caption":
         """The same with an empty text: all captions of a run at once stay small."""
-        return Caption(self.job, self.prompt, replace(self.generation, text=""), self.stamp)
+        generation = replace(self.generation, text="", fields=None, said="")
+        return Caption(self.job, self.prompt, generation, self.stamp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,3 +91,4 @@ TITLES = {
     "--" + name.replace("_", "-"): f"“{field.title}”"
     for name, field in Settings.model_fields.items()
 }
+TITLES["--schema"] = TITLES["--answer-schema"]

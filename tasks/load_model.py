@@ -42,10 +42,12 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
             old,
         )
     longest = max((job.asked for job in run.plan.todo), key=Asked.characters)
-    tokens = try_out(checkpoint.directory, longest.user_prompt, longest.system_prompt)
+    tokens = try_out(checkpoint.directory, longest.prompt, longest.system_prompt)
     if tokens and (remark := remark_on_length(tokens, checkpoint.directory, settings)):
         logger.warning("%s", remark)
-    device = Device(checkpoint.directory, settings.batch_size, settings.max_tokens)
+    device = Device(
+        checkpoint.directory, settings.batch_size, settings.max_tokens, settings.answer_schema
+    )
     run.load(checkpoint, device.batch_size, device.load_seconds)
     logger.info("Model loaded in %.1f s", device.load_seconds)
     if device.batch_size > 1:

@@ -27,6 +27,7 @@ BASE = (
     "text",
     "macos",
     "errors",
+    "answers",
     "fields",
     "groups",
     "settings",

@@ -56,6 +56,7 @@ def caption_all(settings: Settings, flags: tuple[str, ...] = (), text: str = "A 
     recipe = Recipe.of(settings, checkpoint.revision)
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
     figures |= {"text": text, "finish_reason": "stop", "flags": flags}
+    figures |= {"fields": None, "said": ""}
     for job in planned(settings).todo:
         caption = Caption(
             job, job.asked.user_prompt, Generation(**figures), stamp_of(job.picture.path)
@@ -176,6 +177,8 @@ OTHERS = {
     "seed": 4,
     "max_pixels": 1000,
     "background": "black",
+    "answer_schema": '{"type":"object"}',
+    "ask": ("mood=Which mood?", "alt_text=Write an alt text, in a line."),
 }
 
 
@@ -222,8 +225,7 @@ def test_a_folder_s_prompt_makes_its_captions_stale(settings: Settings) -> None:
 def test_all_that_changed_is_named(settings: Settings) -> None:
     caption_all(settings)
     assert set(todo(changed(settings, **OTHERS)).values()) == {
-        "user prompt, system prompt, banned phrases, openings, token limit, temperature, seed, "
-        "pixel cap, background changed"
+        f"{', '.join(RECIPE[name] for name in RECIPE)} changed"
     }
 
 

@@ -376,6 +376,8 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
         "system_prompt": "system prompt",
         "banned_phrase": "banned phrases",
         "remove_openings": "openings",
+        "answer_schema": "schema",
+        "ask": "further questions",
         "max_tokens": "token limit",
         "temperature": "temperature",
         "seed": "seed",

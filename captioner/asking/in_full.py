@@ -38,13 +38,16 @@ def in_full(given: Settings) -> Settings:
     for name in PROMPTS:
         if name in own and values[name]:
             values[name] = _read(name, values[name])
-    worded = "user_prompt" in taken and given.language in preset.languages
-    if given.language and not worded:
-        values["user_prompt"] = asked_for_in(given.language, values["user_prompt"])
+    if given.language:
+        worded = preset.languages.get(given.language, {}).keys() & taken.keys()
+        if "user_prompt" not in worded:
+            values["user_prompt"] = asked_for_in(given.language, values["user_prompt"])
+        if "ask" not in worded:
+            values["ask"] = tuple(asked_for_in(given.language, each) for each in values["ask"])
     full = _checked(values, given)
-    for name in PROMPTS:
-        if wrong := refusal(getattr(full, name) or ""):
-            where = _flag(name) if name in own or not given.preset else _flag("preset")
+    for name in (*PROMPTS, "ask"):
+        if wrong := refusal("\n".join(_texts(getattr(full, name)))):
+            where = _flag(name if name not in taken else "preset")
             raise InputError(f"{where} cannot be used: {wrong}.")
     return full
 
@@ -52,6 +55,10 @@ def in_full(given: Settings) -> Settings:
 def asked_for_in(language: str, prompt: str) -> str:
     """The prompt with a sentence that asks for an answer in the language."""
     return f"{prompt} Answer in {LANGUAGES[language]}."
+
+
+def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else (value or "",)
 
 
 def _read(name: str, value: str) -> str:

@@ -53,6 +53,6 @@ def harmless(value: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
 
 
-def used(texts: Iterable[str | None]) -> set[str]:
+def used(texts: Iterable[str]) -> set[str]:
     """The placeholders of several prompts together."""
-    return {name for text in texts if text for name in placeholders(text)}
+    return {name for text in texts for name in placeholders(text)}

@@ -103,7 +103,7 @@ def _values(content: dict[str, Any], shown: str) -> dict[str, Any]:
         raise _refusal(shown, f"{_shown(unknown)} is no key of a preset: there are {known}")
     if not isinstance(content.get("schema", {}), dict):
         raise _refusal(shown, "schema must be a table, which says what a JSON Schema says")
-    given = {KEYS[key]: v for key, v in content.items() if KEYS[key] in Settings.model_fields}
+    given = {KEYS[key]: value for key, value in content.items()}
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:

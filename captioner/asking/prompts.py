@@ -45,12 +45,14 @@ class Prompts:
             self.of_folders[place] += 1
             if self._settings.language:
                 user = asked_for_in(self._settings.language, user)
-        system = self._settings.system_prompt
-        wanted = used((user, system))
-        if not wanted and "{{" not in user + (system or ""):
-            return Asked(user, system)
-        values = facts(picture, self._input_dir, wanted)
-        return Asked(filled(user, values), None if system is None else filled(system, values))
+        system, ask = self._settings.system_prompt, self._settings.ask
+        wanted = used((user, system or "", *ask))
+        values = facts(picture, self._input_dir, wanted) if wanted else {}
+        return Asked(
+            filled(user, values),
+            None if system is None else filled(system, values),
+            tuple(filled(each, values) for each in ask),
+        )
 
     @cached_property
     def passed_over(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
+from captioner.output.entries import NoCaptionFile, digest_of, read_entry
 from captioner.output.provenance import PROGRAM, Made, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
 from captioner.pictures.names import RESERVED, caption_file_names
@@ -47,8 +47,7 @@ class _Found:
             entry = read_entry(path)
             if entry is None:
                 return cls(False)
-            digest = entry_digest(entry["image"], entry["prompt"], entry["caption"])
-            return cls(True, entry["image"], digest, path.lstat().st_mtime)
+            return cls(True, entry["image"], digest_of(entry), path.lstat().st_mtime)
         except NoCaptionFile as error:
             return cls(True, wrong=str(error))
 

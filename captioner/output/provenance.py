@@ -8,7 +8,7 @@ Knows nothing of what a run does with it.
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,11 +18,11 @@ from typing import Any
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
-from captioner.output.entries import entry_digest
+from captioner.output.entries import digest_of
 from captioner.output.lines import Lines
 from captioner.output.ours import NotOurs
 from captioner.pictures.names import MAX_NAME_BYTES, RESERVED
-from captioner.records import Caption, Cost, Picture, Recipe, Skipped, Stamp
+from captioner.records import Caption, Cost, Generation, Picture, Recipe, Skipped, Stamp
 from captioner.settings import RECIPE, Settings
 from captioner.text import counted, printable
 
@@ -31,6 +31,10 @@ VERSION = 1
 OPENING = f'{{"version": {VERSION}, "at": "'.encode()  # of every line
 PROGRAM = version("mlx-image-captioning")
 
+IN_EVERY_LINE = {  # of the settings; others only where they are not the default
+    *("user_prompt", "system_prompt", "max_tokens", "temperature", "seed"),
+    *("max_pixels", "background"),
+}
 TOO_MUCH = (RecursionError, OverflowError)  # nested too deeply, a number such as 1e999
 
 logger = logging.getLogger(__name__)
@@ -72,6 +76,7 @@ class Provenance:
             caption.stamp,
             caption_file=caption.job.caption_file,
             caption=generation.text,
+            **_more(generation),
             flags=list(generation.flags),
             finish_reason=generation.finish_reason,
             attempts=generation.attempts,
@@ -84,7 +89,7 @@ class Provenance:
             batch_size=generation.batch_size,
             repo_id=recipe.repo_id,
             revision=recipe.revision,
-            **_made_with(caption, recipe),
+            **_settings(recipe.asking(replace(caption.job.asked, user_prompt=caption.prompt))),
         )
 
     def add_skipped(self, skipped: Skipped) -> None:
@@ -204,10 +209,30 @@ class OnlyRead(Provenance):
         """Nothing: the bytes are read once more by whoever comes next."""
 
 
-def _made_with(caption: Caption, recipe: Recipe) -> dict[str, Any]:
-    """The settings that it was made with; an empty list is left out, which reads the same."""
-    asked = replace(caption.job.asked, user_prompt=caption.prompt)
-    return {name: value for name, value in recipe.asking(asked).settings().items() if value != ()}
+def digest_of_line(line: Mapping[str, Any]) -> bytes:
+    """A hash of what a caption file says that was written with the line.
+
+    Raises:
+        KeyError: it is no line of a caption.
+    """
+    entry = {"image": line["image"], "prompt": line["user_prompt"], "caption": line["caption"]}
+    return digest_of(entry | {"fields": line.get("fields")})
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What a line says of the settings: newer ones only where they are not what they were before
+    there was such a setting."""
+    return {
+        name: value
+        for name, value in recipe.settings().items()
+        if name in IN_EVERY_LINE or value != Settings.model_fields[name].default
+    }
+
+
+def _more(generation: Generation) -> dict[str, Any]:
+    """What only captions with more than a text have."""
+    more = {"fields": generation.fields, "said": generation.said or None}
+    return {name: value for name, value in more.items() if value is not None}
 
 
 def _hashable(value: object) -> object:
@@ -237,7 +262,7 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         image,
         source,
         file,
-        entry_digest(image, line["user_prompt"], line["caption"]),
+        digest_of_line(line),
         before.earlier | {before.entry_digest},
         datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(

@@ -6,12 +6,12 @@ All of it is untrusted: whoever can write to the folder can say anything there.
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
-from captioner.output.provenance import FILE_NAME, Provenance
+from captioner.output.entries import NoCaptionFile, digest_of, read_entry
+from captioner.output.provenance import FILE_NAME, Provenance, digest_of_line
 from captioner.pictures.names import RESERVED
 from captioner.pictures.scan import natural_key
 
@@ -46,6 +46,7 @@ class Result:
     caption: str
     digest: bytes  # of what the caption file says
     figures: Figures
+    fields: dict[str, Any] = field(default_factory=dict)  # answers by their names
 
     @property
     def edited(self) -> bool:
@@ -72,10 +73,16 @@ def results(directory: Path) -> list[Result]:
             continue
         entry = _entry(path)
         if entry and _is_key(key := entry["image"]) and key not in found:
-            prompt, caption = entry["prompt"], entry["caption"]
-            digest = entry_digest(key, prompt, caption)
-            made = figures.get(key, NO_FIGURES)
-            found[key] = Result(key, file, prompt, caption, digest, made)
+            fields = entry.get("fields")
+            found[key] = Result(
+                key,
+                file,
+                entry["prompt"],
+                entry["caption"],
+                digest_of(entry),
+                figures.get(key, NO_FIGURES),
+                fields if isinstance(fields, dict) else {},
+            )
     return sorted(found.values(), key=lambda result: natural_key(result.key))
 
 
@@ -124,7 +131,7 @@ def _understood(made: dict[str, Any]) -> Figures:
         return None if made.get(name) is None else str(made[name])
 
     return Figures(
-        entry_digest(made["image"], made["user_prompt"], made["caption"]),
+        digest_of_line(made),
         tuple(map(str, made["flags"])),
         whole("width"),
         whole("height"),
