@@ -71,8 +71,7 @@ class AgainSettings(_Group):
     retry_flagged: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
         title="Retry flagged captions",
-        description="Caption again what was flagged as truncated, repetitive or empty, "
-        "and nothing else.",
+        description="Caption again what was flagged, for whatever reason, and nothing else.",
     )
     limit: Annotated[int | None, NotInRecipe("says what is done, not how")] = Field(
         default=None,
@@ -263,7 +262,7 @@ class ResultSettings(_Group):
     include_flagged: Annotated[bool, NotInRecipe("which captions are exported")] = Field(
         default=False,
         title="Export flagged captions too",
-        description="Export also captions that are flagged as truncated, repetitive or empty.",
+        description="Export also captions that are flagged, for whatever reason.",
     )
     xmp_name: Annotated[Literal["darktable", "adobe"], NotInRecipe("how exports are named")] = (
         Field(

@@ -156,9 +156,9 @@ class Generation:
     generated_tokens: int
     prefill_seconds: float
     decode_seconds: float
-    flags: tuple[str, ...] = ()  # of "truncated", "repetitive" and "empty"
+    flags: tuple[str, ...] = ()  # of "truncated", "repetitive", "empty", "banned" and "language"
     batch_size: int = 1  # how many captions the device made at a time, this one among them
-    attempts: int = 1  # how often it was generated, with another sampling after a loop
+    attempts: int = 1  # how often it was generated, with another sampling each time
     fields: dict[str, Any] | None = None  # the answers by their names, where more was asked for
     said: str = ""  # what the model said, where the text is made of it
 

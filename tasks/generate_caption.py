@@ -34,7 +34,10 @@ def generate_caption(
     logger = get_run_logger()
     label = valid.job.picture.label
     for attempt in work.attempts():
-        _log(logger, valid, attempt, run.settings.max_pixels)
+        if attempt > 1:
+            logger.info("%s %s; attempt %d...", label, work.why(attempt), attempt)
+        else:
+            _log(logger, valid, run.settings.max_pixels)
     try:
         caption = Caption(valid.job, work.request.user_prompt, work.result(), work.stamp)
     except DeviceStopped as error:
@@ -54,13 +57,8 @@ def _quoted(text: str) -> str:
     return f"“{shown(text, CAPTION_CHARACTERS)}”"
 
 
-def _log(
-    logger: "Logger | LoggerAdapter[Logger]", valid: Valid, attempt: int, max_pixels: int
-) -> None:
+def _log(logger: "Logger | LoggerAdapter[Logger]", valid: Valid, max_pixels: int) -> None:
     job, label = valid.job, valid.job.picture.label
-    if attempt > 1:
-        logger.info("%s repeats itself; attempt %d...", label, attempt)
-        return
     logger.info("[%d/%d] Processing %s...", job.number, job.total, label)
     if job.reason:
         logger.info("%s is captioned again: %s", label, job.reason)

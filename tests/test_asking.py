@@ -1,6 +1,7 @@
 """What the model is asked: placeholders, prompts in files and in folders, presets, languages."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from PIL.ExifTags import IFD, Base
 from captioner.asking.in_full import in_full
 from captioner.asking.placeholders import filled, harmless, placeholders, refusal
 from captioner.asking.prompts import Prompts
+from captioner.device.rows import Request
+from captioner.device.wording import as_wished, holds, without_opening
 from captioner.errors import InputError
 from captioner.groups import MAX_PROMPT_LENGTH
-from captioner.records import Picture
+from captioner.records import Generation, Picture
 from captioner.settings import DEFAULTS, Settings
 
 DEFAULT = DEFAULTS.user_prompt
@@ -323,3 +326,54 @@ def test_a_language_is_asked_for_in_the_words_of_the_preset_or_with_a_sentence(t
     assert asked(Settings(language=de, input_dir=tree), "birds/a.png") == (
         "Which bird is a? Answer in German."
     )
+
+
+# --- how a caption may be worded ---
+
+SHOWS = ("This image shows", "In this image", "Das Bild zeigt", "この画像は")
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("This image shows a red box.", "A red box."),
+        ("this  image\nSHOWS: two boxes", "Two boxes"),
+        ("In this image, there is a dog.", "There is a dog."),
+        ("Das Bild zeigt ein Haus.", "Ein Haus."),
+        ("この画像は犬です。", "犬です。"),
+        ("This image showsroom is red.", "This image showsroom is red."),
+        ("A sign. This image shows it.", "A sign. This image shows it."),
+        ("This image shows.", "This image shows."),
+        ("", ""),
+    ],
+)
+def test_an_opening_is_removed_at_the_beginning_alone(said: str, kept: str) -> None:
+    assert without_opening(said, SHOWS) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [
+        ("It appears\n to be red.", True),
+        ("IT APPEARS TO BE", True),
+        ("It disappears to be", False),
+        ("", False),
+        ("犬の写真です", True),
+        ("a+b is red", True),
+    ],
+)
+def test_a_banned_phrase_is_found_in_whole_words(text: str, held: bool) -> None:
+    assert holds(text, ("appears to be", "写真", "a+b")) is held
+
+
+def test_what_the_model_said_is_kept_beside_the_caption_and_in_its_field() -> None:
+    request = Request("?", None, 9, 0.0, banned=("evokes",), openings=SHOWS)
+    said = '{"caption": "This image shows a box.", "mood": "It evokes calm."}'
+    fields = {"caption": "This image shows a box.", "mood": "It evokes calm."}
+    plain = Generation("This image shows a box.", "stop", 9, 4, 64, 64, 3, 0.1, 0.1)
+    made = as_wished(plain, request)
+    assert (made.text, made.said, made.flags) == ("A box.", plain.text, ())
+    made = as_wished(replace(plain, fields=fields, said=said), request)
+    assert made.fields == {"caption": "A box.", "mood": "It evokes calm."}
+    assert (made.text, made.said, made.flags) == ("A box.", said, ("banned",))
+    assert as_wished(plain, Request("?", None, 9, 0.0)) is plain

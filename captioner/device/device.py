@@ -26,6 +26,7 @@ from captioner.device.model import (
 from captioner.device.ready import Ready
 from captioner.device.rows import Request, Row, Rows
 from captioner.device.stopwatch import Stopwatch
+from captioner.device.wording import BANNED, as_wished
 from captioner.device.work import Question, Work
 from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped, first_line
 from captioner.pictures.reading import Reader
@@ -253,22 +254,26 @@ class Device:
         for row in rows.step():
             self.peak_memory_bytes = peak_memory_bytes()
             ready, question = self._working[row]
-            if row.loop and question.again():
-                ready.waiting.insert(0, question)
-                if ready not in self._ahead:
-                    self._ahead.appendleft(ready)
+            if row.loop and question.again("repeats itself"):
+                self._once_more(ready, question)
             else:
-                self._answer(ready.work, question, row, model)
+                self._answer(ready, question, row, model)
             del self._working[row]  # last, or a picture that fails here would be forgotten
 
-    def _answer(self, work: Work, question: Question, row: Row, model: MlxModel) -> None:
+    def _once_more(self, ready: Ready, question: Question) -> None:
+        ready.waiting.insert(0, question)
+        if ready not in self._ahead:
+            self._ahead.appendleft(ready)
+
+    def _answer(self, ready: Ready, question: Question, row: Row, model: MlxModel) -> None:
         try:
-            made = model.describe(row)
+            made = as_wished(model.describe(row), question.asked)
         except CaptionError as error:
-            work.fail(error)
-        else:
-            attempts, together = question.attempt, self._batch_size
-            work.answer(question, replace(made, attempts=attempts, batch_size=together))
+            return ready.work.fail(error)
+        if BANNED in made.flags and question.again("holds a banned phrase"):
+            return self._once_more(ready, question)
+        attempts, together = question.attempt, self._batch_size
+        ready.work.answer(question, replace(made, attempts=attempts, batch_size=together))
 
     def _give_up(self, error: Exception) -> None:
         """A lone picture fails; several are done again, one by one, to find the one that fails.

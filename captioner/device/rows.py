@@ -31,6 +31,8 @@ class Request:
     seed: int = 0
     schema: str | None = None  # that the answer is held to, as JSON
     ask: tuple[str, ...] = ()  # further questions in the same look, each as NAME=PROMPT
+    banned: tuple[str, ...] = ()  # phrases of which no answer is to hold any
+    openings: tuple[str, ...] = ()  # that are removed from the caption
 
     @classmethod
     def of(cls, settings: Settings, asked: Asked) -> Self:
@@ -43,12 +45,14 @@ class Request:
             settings.seed,
             settings.answer_schema,
             asked.ask,
+            settings.banned_phrase,
+            settings.remove_openings,
         )
 
     def each(self) -> dict[str, "Request"]:
         """Every question by the name of its field, the caption's first and without a name."""
         asked = {
-            name: replace(self, user_prompt=prompt, schema=None, ask=())
+            name: replace(self, user_prompt=prompt, schema=None, ask=(), openings=())
             for name, prompt in questions(self.ask)
         }
         return {"": replace(self, ask=())} | asked
