@@ -4,6 +4,8 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.asking.in_full import in_full
+from captioner.asking.language import is_installed
+from captioner.fields import LANGUAGES
 from captioner.output.folder import OutputFolder
 from captioner.pictures.scan import check_input
 from captioner.run import Run
@@ -20,4 +22,11 @@ def check_input_dir(run: Run, output: OutputFolder) -> None:
     check_input(run.settings.input_dir)
     output.check()
     run.settings = in_full(run.settings)
-    get_run_logger().info("Output directory: %s", output)
+    logger = get_run_logger()
+    logger.info("Output directory: %s", output)
+    if (language := run.settings.language) and not is_installed():
+        logger.warning(
+            "Whether captions are in %s is not checked, since py3langid is not installed: "
+            "pip install 'mlx-image-captioning[language]'",
+            LANGUAGES[language],
+        )

@@ -1,5 +1,6 @@
 """GenerateCaption: one picture at a time on the MLX device, in order."""
 
+from dataclasses import replace
 from logging import Logger, LoggerAdapter
 
 from prefect import get_run_logger, task
@@ -7,12 +8,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
+from captioner.asking.language import OTHER_LANGUAGE, is_in_another
 from captioner.device.device import Device
 from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceStopped
 from captioner.pages.escaping import shown
 from captioner.pictures.decoding import fitted
-from captioner.records import Caption, Valid
+from captioner.records import Caption, Generation, Valid
 from captioner.run import Run
 
 CAPTION_CHARACTERS = 600
@@ -24,8 +26,8 @@ def generate_caption(
 ) -> Caption | State[Caption]:
     """The caption of a picture that the device has taken up as `work`.
 
-    A caption that is cut, stuck or empty is in a state `Flagged` that says so. Cancelled when the
-    run was interrupted before the device was done with it.
+    A caption that is cut, stuck, empty or not as it was asked for is in a state `Flagged` that says
+    so. Cancelled when the run was interrupted before the device was done with it.
 
     Raises:
         CaptionError: this picture got no caption.
@@ -39,7 +41,8 @@ def generate_caption(
         else:
             _log(logger, valid, run.settings.max_pixels)
     try:
-        caption = Caption(valid.job, work.request.user_prompt, work.result(), work.stamp)
+        made = _checked(work.result(), run.settings.language)
+        caption = Caption(valid.job, work.request.user_prompt, made, work.stamp)
     except DeviceStopped as error:
         logger.info("%s: %s", label, error)
         return Cancelled(message=str(error))
@@ -50,6 +53,13 @@ def generate_caption(
         logger.warning("The caption of %s is flagged: %s", label, flags)
         return Completed(name="Flagged", message=flags, data=caption)
     return caption
+
+
+def _checked(made: Generation, language: str | None) -> Generation:
+    """The caption, flagged when it is not in the language that was asked for."""
+    if language is None or not is_in_another(made.text, language):
+        return made
+    return replace(made, flags=(*made.flags, OTHER_LANGUAGE))
 
 
 def _quoted(text: str) -> str:

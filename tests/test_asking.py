@@ -10,6 +10,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from captioner.asking.in_full import in_full
+from captioner.asking.language import is_in_another
 from captioner.asking.placeholders import filled, harmless, placeholders, refusal
 from captioner.asking.prompts import Prompts
 from captioner.device.rows import Request
@@ -326,6 +327,28 @@ def test_a_language_is_asked_for_in_the_words_of_the_preset_or_with_a_sentence(t
     assert asked(Settings(language=de, input_dir=tree), "birds/a.png") == (
         "Which bird is a? Answer in German."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "another"),
+    [
+        ("Ein rotes Haus mit einem grünen Dach steht am See.", False),
+        ("Ein Flussdiagramm mit drei Kästchen: START, SORT und END.", False),
+        ("A left-to-right flowchart of two nodes: a blue box and an orange diamond.", True),
+        ("Une maison rouge au toit vert au bord du lac.", True),
+        ("湖のほとりに緑の屋根の赤い家があります。", True),
+        ("12 345 67.8 % 90", False),  # of which nobody can tell
+        ("STOP", False),
+        ("", False),
+    ],
+)
+def test_a_caption_in_another_language_is_told(text: str, another: bool) -> None:
+    assert is_in_another(text, "de") is another
+
+
+def test_languages_that_are_close_are_not_taken_for_one_another() -> None:
+    assert not is_in_another("To hunder leker i snøen.", "da")
+    assert not is_in_another("Sebuah rumah merah dengan atap hijau di tepi danau.", "ms")
 
 
 # --- how a caption may be worded ---
