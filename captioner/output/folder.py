@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import (
@@ -197,7 +197,7 @@ class OutputFolder:
         """
         return results(self._directory)
 
-    def entries(self, pictures: Iterable[Picture], plan: Plan) -> Iterator[dict[str, str]]:
+    def entries(self, pictures: Iterable[Picture], plan: Plan) -> Iterator[dict[str, Any]]:
         """The caption files of `pictures` that are there and are theirs, in their order."""
         for picture in pictures:
             entry = None

@@ -49,6 +49,20 @@ class Result:
     fields: dict[str, Any] = field(default_factory=dict)  # answers by their names
 
     @property
+    def alt_text(self) -> str:
+        """The text for those who do not see the picture; empty where none was asked for."""
+        alt_text = self.fields.get("alt_text")
+        return " ".join(alt_text.split()) if isinstance(alt_text, str) else ""
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Its keywords, each once; they may be a list, or a text with commas."""
+        said = self.fields.get("keywords")
+        parts = said.split(",") if isinstance(said, str) else said
+        words = [word for word in parts if isinstance(word, str)] if isinstance(parts, list) else []
+        return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+
+    @property
     def edited(self) -> bool:
         """Whether a person wrote it, or changed it."""
         return self.digest != self.figures.digest
