@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from captioner.checkpoint.find import known_revision
 from captioner.output.folder import OutputFolder
 from captioner.pictures.evicted import evicted
-from captioner.plan import Plan, Scan
+from captioner.plan import Plan, Scan, unasked_in_words
 from captioner.records import Recipe
 from captioner.run import Run
 from captioner.text import counted, listed, printable
@@ -27,6 +27,8 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
     recipe = Recipe.of(run.settings, known_revision(run.settings))
     plan = output.plan(scan, run.settings, recipe)
     _log(plan, overwrite=run.settings.overwrite)
+    if plan.unasked:
+        get_run_logger().info("Kept: %s", unasked_in_words(plan, run.settings))
     _log_evicted(plan)
     return plan
 

@@ -72,6 +72,7 @@ def entries(run: Run, output: OutputFolder) -> Iterator[dict[str, Any]]:
     trouble = {s.picture.key: ("skipped", s.reason) for s in run.all_skipped}
     trouble |= {f.job.picture.key: ("failed", f.reason) for f in run.failures}
     there = {picture.key for picture in run.plan.pictures}
+    there |= {earlier.image for earlier in run.plan.unasked}  # and not looked for
     captions = {r.key: r for r in output.results() if r.key in there}
     for key in sorted({*captions, *trouble}, key=natural_key):
         state, reason = trouble.get(key, ("captioned", ""))

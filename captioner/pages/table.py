@@ -46,7 +46,7 @@ class Said:
         """Of a picture that the run was done with."""
         if row.state in (FAILED, SKIPPED):
             return cls(row.reason)
-        entry = next(iter(output.entries([row.picture], run.plan)), {})
+        entry = next(iter(output.entries([row.picture.key], run.plan)), {})
         caption, fields = str(entry.get("caption", "")), entry.get("fields")
         words = f"({row.reason}) {caption}" if row.reason else caption
         return cls(words, in_a_line(fields, caption) if isinstance(fields, dict) else "")
