@@ -144,8 +144,10 @@ def _canonical(schema: object) -> str:
 def _checked(schema: str) -> str:
     from llguidance import LLMatcher  # here: a run without a schema need not load it
 
-    kind = json.loads(schema).get("type")
-    if kind != "object":
+    read = json.loads(schema)
+    if not isinstance(read, dict):
+        raise ValueError("is no JSON Schema, which is an object")
+    if read.get("type") != "object":
         raise ValueError('must be of "type": "object", since its properties become fields')
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar_of(schema))
     if failed or messages:

@@ -51,6 +51,12 @@ class FolderSettings(_Group):
         description="The directory whose PNG, JPG and JPEG files are captioned.",
         json_schema_extra=NOT_EMPTY,
     )
+    recursive: Annotated[bool, NotInRecipe("says where pictures are looked for")] = Field(
+        default=False,
+        title="Folders below too",
+        description="Caption the pictures of all folders below the input directory too; the output "
+        "directory gets the same folders.",
+    )
     output_dir: Annotated[Place, NotInRecipe("captions may be moved")] = Field(
         default=Path("output"),
         title="Output directory",

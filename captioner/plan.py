@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from captioner.records import Job, Picture, Skipped
+from captioner.settings import Settings
+from captioner.text import counted, listed, printable
 
 
 class Scan:
@@ -19,15 +21,22 @@ class Scan:
         pictures: Iterable[Picture],
         directory: tuple[int, int] | None = None,
         ignored: str = "",
+        folders: int = 0,
+        unread: Iterable[tuple[str, str]] = (),
+        *,
+        deeper: str = "",
     ) -> None:
         self.pictures = tuple(pictures)  # in natural order
         self.directory = directory  # the device and the inode of what was scanned
         self.ignored: Final = ignored  # what else is in the folder, in words
+        self.folders: Final = folders  # below the folder, that were looked into
+        self.unread: Final = tuple(unread)  # folders that cannot be listed, each with the reason
+        self.deeper: Final = deeper  # in words, when the pictures are all in folders below
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """A picture that was captioned in an earlier run, and is not in the input directory now."""
+class Earlier:
+    """A picture that was captioned in an earlier run, and that this one did not find."""
 
     image: str  # its key
     caption_file: str
@@ -57,10 +66,10 @@ class Plan:
         later: Iterable[str] = (),
         skipped: Iterable[Skipped] = (),
         unreadable: Iterable[Unreadable] = (),
-        gone: Iterable[Gone] = (),
+        gone: Iterable[Earlier] = (),
+        unasked: Iterable[Earlier] = (),
     ) -> None:
         self.pictures = tuple(pictures)  # all that the scan found, in its order
-        self.caption_files = caption_files or {}  # the caption file of each, by its key
         self.todo = tuple(todo)
         self.up_to_date = tuple(up_to_date)  # keys; captioned already, also those that are edited
         self.edited = tuple(edited)  # keys of those whose caption a person wrote or changed
@@ -68,4 +77,17 @@ class Plan:
         self.later = tuple(later)  # keys of what is beyond --limit, and left for the next run
         self.skipped = tuple(skipped)  # in an earlier run; the file is the same
         self.unreadable = tuple(unreadable)  # left as they are
-        self.gone = tuple(gone)
+        self.gone = tuple(gone)  # not in the input directory any more
+        # there, but where this run does not look: their captions stay what and where they are
+        self.unasked = tuple(unasked)
+        self.caption_files = dict(caption_files or {})  # of all these and of `unasked`, by keys
+        self.caption_files |= {earlier.image: earlier.caption_file for earlier in self.unasked}
+
+
+def unasked_in_words(plan: Plan, settings: Settings) -> str:
+    """What is to be known of captions of pictures that this run does not look for."""
+    keys = [earlier.image for earlier in plan.unasked]
+    what = counted(len(keys), "caption of a picture", "captions of pictures")
+    below = not settings.recursive and any("/" in key for key in keys)
+    advice = "; --recursive looks into the folders below" if below else ""
+    return f"{what} that this run does not look for ({listed(map(printable, keys))}){advice}"

@@ -29,8 +29,13 @@ class Stamp:
 class Picture:
     """An image file that the scan found."""
 
-    key: str  # its path within the input directory, as `image` in the caption file
+    key: str  # its path within the input directory, with `/`, as `image` in the caption file
     path: Path  # where the file is
+
+    @property
+    def root(self) -> Path:
+        """The input directory, which no link may lead out of."""
+        return self.path.parents[self.key.count("/")]
 
     @property
     def label(self) -> str:

@@ -154,7 +154,8 @@ class Run:
             left = len(self.plan.todo) - self.done
             return f"Interrupted: {so_far}" + (f", {left} to go" if left else "")
         if self.scan and not self.scan.pictures:
-            return f"No PNG, JPG or JPEG files in {printable(str(self.settings.input_dir))}"
+            nothing = f"No PNG, JPG or JPEG files in {printable(str(self.settings.input_dir))}"
+            return "; ".join(filter(None, (nothing, self.scan.deeper)))
         return self.counts()
 
 

@@ -9,7 +9,7 @@ from captioner.asking.prompts import FOLDER_PROMPT, Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.output.folder import OutputFolder
 from captioner.pictures.evicted import evicted
-from captioner.plan import Plan, Scan
+from captioner.plan import Plan, Scan, unasked_in_words
 from captioner.records import Recipe
 from captioner.run import Run
 from captioner.text import counted, listed, printable
@@ -31,6 +31,8 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
     plan = output.plan(scan, run.settings, recipe, prompts.of)
     _log_folder_prompts(prompts)
     _log(plan, overwrite=run.settings.overwrite)
+    if plan.unasked:
+        get_run_logger().info("Kept: %s", unasked_in_words(plan, run.settings))
     _log_evicted(plan)
     return plan
 

@@ -4,7 +4,9 @@ No model is needed: the captions are saved as the flow saves them.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from captioner.asking.prompts import Prompts
 from captioner.output.folder import OutputFolder
@@ -21,6 +23,15 @@ CAPTIONS = {
     "b & <c>'\".jpg": 'A <script>alert("x")</script><img src=x onerror=alert(1)> & \u202e more',
     "cut.png": "A caption that was cut",
     "ordner ü.png": "Ein Kästchen",
+}
+FIELDS: dict[str, dict[str, Any]] = {
+    "a.png": {"alt_text": "A sheet\nof numbers", "keywords": ["=1+1", "sheet"], "people": 0},
+    "b & <c>'\".jpg": {
+        "alt_text": '<b onmouseover="alert(2)">Ω</b>',
+        "keywords": "script, red , script",
+        "mood & <i>": {"is": ["calm", 0.5]},
+        "image": "not a column twice",
+    },
 }
 EDITED = {"ordner ü.png": "Eine Kiste"}
 FAILED, SKIPPED = "failed.png", "skipped.png"
@@ -51,6 +62,7 @@ def finished(folder: Path) -> Settings:
                 flags = ("truncated",) if key == "cut.png" else ()
                 text = CAPTIONS[key]
                 made = Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0, flags=flags)
+                made = replace(made, fields=FIELDS.get(key))
                 caption = Caption(job, "Describe it.", made, stamp)
                 output.save(caption, recipe)
                 run.add(caption)

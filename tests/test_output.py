@@ -93,7 +93,7 @@ def test_captions_json_is_in_the_order_of_the_scan(settings: Settings) -> None:
             for name in ("a.png", "b10.jpg")
         ]
         assert read(settings, "captions.json") == entries
-        assert list(output.entries(run.plan.pictures, run.plan)) == entries
+        assert list(output.entries(run.plan.caption_files, run.plan)) == entries
 
         # somebody else's file, or none that can be read, in the place of one of ours
         (settings.output_dir / "a.json").write_text('{"image": "z.png"}')
@@ -132,6 +132,7 @@ def test_summary_json_says_all_of_a_run(settings: Settings) -> None:
             "failed": 1,
             "unreadable": 0,
             "gone": 0,
+            "unasked": 0,
         },
         "model": {
             "repo_id": "owner/name",
@@ -166,6 +167,7 @@ def test_summary_json_says_all_of_a_run(settings: Settings) -> None:
         "failed": [{"image": "c.png", "reason": "No caption for c.png: MLX failed"}],
         "edited": [],
         "unreadable": [],
+        "unread": [],
         "gone": [],
     }
     assert json.dumps(summary) == json.dumps(expected)  # in this order

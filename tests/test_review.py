@@ -24,7 +24,7 @@ from captioner.records import Recipe
 from captioner.settings import Settings
 from tests.browser import Browser
 from tests.conftest import ROOT
-from tests.finished import CAPTIONS, EDITED, finished
+from tests.finished import CAPTIONS, EDITED, FIELDS, finished
 
 
 @pytest.fixture
@@ -82,6 +82,7 @@ def test_captions_are_corrected_accepted_sent_back_and_taken_back(settings: Sett
             "image": "a.png",
             "prompt": "Describe it.",
             "caption": "By hand.",
+            "fields": FIELDS["a.png"],
         }
 
         page.keyboard.press("a")

@@ -386,7 +386,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     }
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
-        *("input_dir", "output_dir", "overwrite", "retry_flagged", "limit"),
+        *("input_dir", "recursive", "output_dir", "overwrite", "retry_flagged", "limit"),
         *("preset", "language", "model", "repo_id", "batch_size", "keep_awake"),
         *("gallery", "export", "beside", "include_flagged", "xmp_name"),
     }
@@ -408,7 +408,11 @@ def test_settings_go_into_groups_and_come_back() -> None:
     groups = settings.grouped()
     assert Settings.of(*groups.values()) == settings
     as_json = {name: group.model_dump(mode="json") for name, group in groups.items()}
-    assert as_json["folders"] == {"input_dir": "a b", "output_dir": "output"}
+    assert as_json["folders"] == {
+        "input_dir": "a b",
+        "recursive": False,
+        "output_dir": "output",
+    }
     read = [GROUPS[name].model_validate(values) for name, values in as_json.items()]
     assert Settings.of(*read) == settings
     assert Settings.of() == Settings.of(*DEFAULTS.grouped().values()) == DEFAULTS

@@ -32,20 +32,20 @@ def facts(picture: Picture, input_dir: Path, wanted: Collection[str]) -> dict[st
         "folder": harmless(folder),
     }
     if "taken" in wanted:
-        values["taken"] = _taken(picture.path)
+        values["taken"] = _taken(picture)
     if {"width", "height"} & {*wanted}:
-        values["width"], values["height"] = _size(picture.path)
+        values["width"], values["height"] = _size(picture)
     return values
 
 
-def _taken(path: Path) -> str:
+def _taken(picture: Picture) -> str:
     with suppress(CaptionError), reasons():
-        if day := taken_on(image_parts(path).exif):
+        if day := taken_on(image_parts(picture.path, picture.root).exif):
             return day.isoformat()
     return UNKNOWN
 
 
-def _size(path: Path) -> tuple[str, str]:
+def _size(picture: Picture) -> tuple[str, str]:
     """As a viewer shows it."""
-    (size,) = sizes([path])
+    (size,) = sizes([picture])
     return (UNKNOWN, UNKNOWN) if isinstance(size, CaptionError) else (str(size[0]), str(size[1]))

@@ -64,7 +64,7 @@ class Prompts:
         path = self._input_dir / folder / FOLDER_PROMPT
         shown = printable(str(path))
         try:
-            text = text_within(path)
+            text = text_within(path, self._input_dir)
         except NoText as error:
             raise _unusable(shown, str(error)) from None
         if text is None:

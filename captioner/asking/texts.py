@@ -33,15 +33,16 @@ def text_in(path: Path, longest: int = MAX_PROMPT_LENGTH) -> str:
         return _text(file, longest)
 
 
-def text_within(path: Path) -> str | None:
-    """The same of a file that is found in a folder, through no link out of it; None without one.
+def text_within(path: Path, root: Path) -> str | None:
+    """The same of a file that is found in a folder, through no link out of `root`; None without
+    one.
 
     Raises:
         NoText: it is there, and cannot be used.
     """
     if not os.path.lexists(path):
         return None
-    with _reasons(), opened(path) as file:
+    with _reasons(), opened(path, root) as file:
         return _text(file, MAX_PROMPT_LENGTH)
 
 

@@ -56,10 +56,10 @@ def forecast(settings: Settings) -> Forecast:
     check_input(settings.input_dir)
     output.check()
     settings = in_full(settings)
-    found = scan(settings.input_dir)
+    found = scan(settings.input_dir, recursive=settings.recursive, output_dir=settings.output_dir)
     recipe = Recipe.of(settings, known_revision(settings))
     plan, costs = output.preview(found, settings, recipe, Prompts(settings).of)
-    measured = list(zip(plan.todo, sizes(job.picture.path for job in plan.todo), strict=True))
+    measured = list(zip(plan.todo, sizes(job.picture for job in plan.todo), strict=True))
     readable = [(job, size) for job, size in measured if isinstance(size, tuple)]
     refused = [
         (Skipped(job.picture, str(why), None), isinstance(why, UnreadableImage))

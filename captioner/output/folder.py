@@ -3,12 +3,11 @@
 Nobody else joins a path to it. Knows nothing of Prefect, of MLX, or of how captions are made.
 """
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import (
@@ -20,13 +19,15 @@ from captioner.output.atomic import (
 )
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lock import Lock, locked
+from captioner.output.mirror import path_in, path_to_write
 from captioner.output.ours import NotOurs, read_ours
 from captioner.output.planning import IMAGE_CHANGED, Ask, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
+from captioner.pictures.scan import natural_key
 from captioner.plan import Plan, Scan
-from captioner.records import Caption, Cost, Picture, Recipe, Skipped
+from captioner.records import Caption, Cost, Recipe, Skipped
 from captioner.run import Run
 from captioner.settings import Settings
 from captioner.text import printable
@@ -92,8 +93,8 @@ class OutputFolder:
             OutputError: the directory can be neither read nor written.
         """
         try:
-            remove_temporary_files(self._directory)
             planner = Planner(self._directory, self._provenance, settings, recipe, ask)
+            self._remove_temporary_files(planner.folders())
             self._provenance.mend()  # now that it is known to be ours
             return planner.plan(scan.pictures)
         except OSError as error:
@@ -128,6 +129,7 @@ class OutputFolder:
         self._provenance.add_caption(caption, recipe)
         path = self._directory / caption.job.caption_file
         try:
+            path_to_write(self._directory, caption.job.caption_file)
             write_json(path, entry_of(caption))
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -144,7 +146,7 @@ class OutputFolder:
 
     def finish(self, run: Run) -> list[str]:
         """Write captions.json from the caption files, in scan order, then summary.json, last of
-        all.
+        all. Captions of pictures that are there, and that this run did not look for, are kept.
 
         Returns the keys of the pictures whose caption file is left out, since it is the caption
         of another picture that was there before.
@@ -156,8 +158,12 @@ class OutputFolder:
         changed = {s.picture.key for s in run.all_skipped}
         changed |= {job.picture.key for job in run.plan.todo if job.reason == IMAGE_CHANGED}
         changed -= {caption.job.picture.key for caption in run.captioned}
-        old = [picture for picture in run.plan.pictures if picture.key in changed]
-        rest = (picture for picture in run.plan.pictures if picture.key not in changed)
+        keys = [picture.key for picture in run.plan.pictures]
+        if run.plan.unasked:
+            keys += [earlier.image for earlier in run.plan.unasked]
+            keys.sort(key=natural_key)
+        old = [key for key in keys if key in changed]
+        rest = (key for key in keys if key not in changed)
         path = self._directory / CAPTIONS
         try:
             left_out = [entry["image"] for entry in self.entries(old, run.plan)]
@@ -176,10 +182,8 @@ class OutputFolder:
         """
         path = self._directory / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.parent.resolve() != (self._directory.resolve() / name).parent:
-                raise NotOurs(errno.EINVAL, "its folder is a link")
-            write_bytes(path, text.encode("utf-8", "backslashreplace"))
+            data = text.encode("utf-8", "backslashreplace")
+            write_bytes(path_to_write(self._directory, name), data)
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -201,14 +205,21 @@ class OutputFolder:
         """
         return results(self._directory)
 
-    def entries(self, pictures: Iterable[Picture], plan: Plan) -> Iterator[dict[str, str]]:
-        """The caption files of `pictures` that are there and are theirs, in their order."""
-        for picture in pictures:
+    def entries(self, keys: Iterable[str], plan: Plan) -> Iterator[dict[str, Any]]:
+        """The caption files of pictures that are there and are theirs, in the order of the keys."""
+        for key in keys:
             entry = None
-            with suppress(NoCaptionFile):  # the plan has said so
-                entry = read_entry(self._directory / plan.caption_files[picture.key])
-            if entry is not None and entry["image"] == picture.key:
+            with suppress(NoCaptionFile, NotOurs, PermissionError):  # the plan has said so
+                entry = read_entry(path_in(self._directory, plan.caption_files[key]))
+            if entry is not None and entry["image"] == key:
                 yield entry
+
+    def _remove_temporary_files(self, folders: Iterable[str]) -> None:
+        """Those that earlier runs left half written in the directory and in these below it."""
+        remove_temporary_files(self._directory)
+        for folder in folders:
+            with suppress(NotOurs, FileNotFoundError, PermissionError):  # the plan says so
+                remove_temporary_files(path_in(self._directory, folder + "any").parent)
 
     def _check_lock(self) -> None:
         if self._lock:

@@ -5,16 +5,19 @@ checkpoint revision, prompts and settings, and the caption file says what it was
 caption that a person wrote or changed counts as done. Knows nothing of MLX or Prefect.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioner.output.entries import NoCaptionFile, digest_of, read_entry
+from captioner.output.mirror import is_inside, path_in, why_not
+from captioner.output.ours import NotOurs
+from captioner.output.places import caption_files
 from captioner.output.provenance import PROGRAM, Made, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
-from captioner.pictures.names import RESERVED, caption_file_names
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.plan import Gone, Plan, Unreadable
+from captioner.plan import Earlier, Plan, Unreadable
 from captioner.records import Asked, Cost, Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from captioner.text import printable
@@ -42,14 +45,17 @@ class _Found:
     wrong: str = ""  # why it is no caption file
 
     @classmethod
-    def at(cls, path: Path) -> "_Found":
+    def at(cls, directory: Path, file: str) -> "_Found":
         try:
+            path = path_in(directory, file)
             entry = read_entry(path)
             if entry is None:
                 return cls(False)
             return cls(True, entry["image"], digest_of(entry), path.lstat().st_mtime)
         except NoCaptionFile as error:
             return cls(True, wrong=str(error))
+        except (NotOurs, PermissionError) as error:
+            return cls(True, wrong=error.strerror or "it may not be read")
 
     def is_of(self, image: str) -> "_Found":
         """The same, but wrong when it is the caption of another picture."""
@@ -100,6 +106,7 @@ class Planner:
         self._left: list[str] = []
         self._skipped: list[Skipped] = []
         self._unreadable: list[Unreadable] = []
+        self._why_not: dict[str, str] = {}  # by mirrored folder
 
     def plan(self, pictures: Sequence[Picture]) -> Plan:
         """What is to be done with each of the pictures; call it once.
@@ -111,7 +118,8 @@ class Planner:
         files = caption_files(pictures, self._made, self._directory)
         for picture in pictures:
             self._sort(picture, files[picture.key])
-        captioned = [made for made in self._made.values() if made.caption_file]
+        missing = [m for m in self._made.values() if m.caption_file and m.image not in files]
+        there = {m.image for m in missing if _is_there(self._settings.input_dir, m.image)}
         limit = self._settings.limit or len(self._todo)
         todo, later = self._todo[:limit], self._todo[limit:]
         return Plan(
@@ -127,8 +135,14 @@ class Planner:
             left=self._left,
             skipped=self._skipped,
             unreadable=self._unreadable,
-            gone=[Gone(m.image, m.caption_file) for m in captioned if m.image not in files],
+            gone=[Earlier(m.image, m.caption_file) for m in missing if m.image not in there],
+            unasked=[Earlier(m.image, m.caption_file) for m in missing if m.image in there],
         )
+
+    def folders(self) -> set[str]:
+        """The mirrored folders, without the directory itself, that earlier runs wrote to."""
+        files = (made.caption_file for made in self._made.values())
+        return {file[: file.rfind("/") + 1] for file in files if "/" in file}
 
     def costs(self) -> list[Cost]:
         """What captions of earlier runs cost that were made by the model of the recipe."""
@@ -141,9 +155,9 @@ class Planner:
     def _sort(self, picture: Picture, file: str) -> None:
         """Put the picture where it belongs."""
         before, asked = self._made.get(picture.key), self._ask(picture)
-        found = _Found.at(self._directory / file).is_of(picture.key)
-        if found.wrong and not self._settings.overwrite:
-            self._unreadable.append(Unreadable(picture.key, file, found.wrong))
+        found = _Found.at(self._directory, file).is_of(picture.key)
+        if why_not := self._why_no_file(file) or (not self._settings.overwrite and found.wrong):
+            self._unreadable.append(Unreadable(picture.key, file, why_not))
             return
         edited = found.is_edited(before)
         if edited:
@@ -175,6 +189,13 @@ class Planner:
         else:
             self._todo.append((picture, file, again, asked))
 
+    def _why_no_file(self, file: str) -> str:
+        """Why nothing can be written in the folder of a caption file; empty when it can."""
+        folder = file[: file.rfind("/") + 1]
+        if folder and folder not in self._why_not:
+            self._why_not[folder] = why_not(self._directory, folder)
+        return self._why_not.get(folder, "")
+
     def _why_again(self, picture: Picture, before: Made, found: _Found, asked: Asked) -> str | None:
         """Why the picture is to be captioned once more; None when it is not."""
         if self._settings.retry_flagged and before.flagged:
@@ -196,7 +217,7 @@ class Planner:
                 return True
             if picture.path.stat().st_size != before.source.bytes:
                 return False
-            stamp = stamp_of(picture.path)
+            stamp = stamp_of(picture.path, picture.root)
         except OSError:
             return False  # the picture's own validation says what is wrong
         if stamp.sha256 != before.source.sha256:
@@ -205,40 +226,18 @@ class Planner:
         return True
 
 
-def caption_files(
-    pictures: Iterable[Picture], made: Mapping[str, Made], directory: Path
-) -> dict[str, str]:
-    """By the key of each picture: the caption file that it had, or one that is nobody else's.
-
-    A file in the output directory that says of itself that it is the caption of a picture is that,
-    also without provenance. Every other one is somebody else's.
-    """
-    owned = {m.image: m.caption_file for m in made.values() if m.caption_file}
-    keys = [picture.key for picture in pictures]
-    if new := {key for key in keys if key not in owned}:
-        claimed, strangers = _unowned(new, set(owned.values()), directory)
-        owned |= claimed
-        unnamed = [key for key in keys if key not in owned]
-        names = caption_file_names(unnamed, {*owned.values(), *strangers})
-        owned |= dict(zip(unnamed, names, strict=True))
-    return {key: owned[key] for key in keys}
-
-
-def _unowned(keys: set[str], owned: set[str], directory: Path) -> tuple[dict[str, str], list[str]]:
-    """The caption file of each of the pictures that has one, and the files of others."""
-    claims: dict[str, str] = {}
-    strangers = []
-    for file in sorted({path.name for path in directory.glob("*.json")} - owned - {*RESERVED}):
-        found = _Found.at(directory / file)
-        if found.image in keys:
-            claims[found.image] = min(
-                claims.get(found.image, file), file, key=_likeness(found.image)
-            )
-        elif found.there:
-            strangers.append(file)
-    return claims, strangers
-
-
-def _likeness(key: str) -> Callable[[str], tuple[bool, bool, str]]:
-    """Of several files that say that they are the caption of a picture, its own comes first."""
-    return lambda file: (file != f"{Path(key).stem}.json", file != f"{key}.json", file)
+def _is_there(input_dir: Path, key: str) -> bool:
+    """Whether a picture that the scan did not find is in the input directory all the same: in a
+    folder that it did not look into, or could not."""
+    if not is_inside(key):
+        return False
+    path = input_dir / key
+    try:
+        kind = path.lstat().st_mode
+        if not stat.S_ISLNK(kind):
+            return stat.S_ISREG(kind)
+        return path.is_file() and path.resolve().is_relative_to(input_dir.resolve())
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):
+        return False
+    except OSError:  # nobody can tell
+        return True

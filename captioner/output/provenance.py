@@ -7,7 +7,6 @@ Knows nothing of what a run does with it.
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,8 +19,9 @@ from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
 from captioner.output.entries import digest_of
 from captioner.output.lines import Lines
+from captioner.output.mirror import is_inside
 from captioner.output.ours import NotOurs
-from captioner.pictures.names import MAX_NAME_BYTES, RESERVED
+from captioner.pictures.names import RESERVED
 from captioner.records import Caption, Cost, Generation, Picture, Recipe, Skipped, Stamp
 from captioner.settings import RECIPE, Settings
 from captioner.text import counted, printable
@@ -280,9 +280,7 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
 
 
 def _is_caption_file(name: str) -> bool:
-    if Path(name).name != name or not name.endswith(".json") or name.casefold() in RESERVED:
-        return False
-    return "\0" not in name and len(os.fsencode(name)) <= MAX_NAME_BYTES
+    return is_inside(name) and name.endswith(".json") and name.casefold() not in RESERVED
 
 
 def _cost(line: dict[str, Any]) -> Cost | None:

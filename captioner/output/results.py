@@ -4,16 +4,17 @@ Read from the caption files, which are the truth, and from the last line of each
 All of it is untrusted: whoever can write to the folder can say anything there.
 """
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from captioner.output.entries import NoCaptionFile, digest_of, read_entry
+from captioner.output.mirror import is_inside
 from captioner.output.provenance import FILE_NAME, Provenance, digest_of_line
 from captioner.pictures.names import RESERVED
 from captioner.pictures.scan import natural_key
+from captioner.pictures.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Figures:
     """What the provenance says of how one caption was made; None where it does not say."""
 
     digest: bytes  # of what the caption file was written with
+    file: str  # the caption file's path within the output directory
     flags: tuple[str, ...]
     width: int | None  # pixels of the picture as the model saw it
     height: int | None
@@ -33,7 +35,7 @@ class Figures:
     at: str | None  # when it was made, ISO 8601
 
 
-NO_FIGURES = Figures(b"", (), None, None, None, None, None, None, None, None, None)
+NO_FIGURES = Figures(b"", "", (), None, None, None, None, None, None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,20 @@ class Result:
     digest: bytes  # of what the caption file says
     figures: Figures
     fields: dict[str, Any] = field(default_factory=dict)  # answers by their names
+
+    @property
+    def alt_text(self) -> str:
+        """The text for those who do not see the picture; empty where none was asked for."""
+        alt_text = self.fields.get("alt_text")
+        return " ".join(alt_text.split()) if isinstance(alt_text, str) else ""
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Its keywords, each once; they may be a list, or a text with commas."""
+        said = self.fields.get("keywords")
+        parts = said.split(",") if isinstance(said, str) else said
+        words = [word for word in parts if isinstance(word, str)] if isinstance(parts, list) else []
+        return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
 
     @property
     def edited(self) -> bool:
@@ -67,20 +83,20 @@ def results(directory: Path) -> list[Result]:
     """
     figures = _figures(directory)
     found: dict[str, Result] = {}
-    for path in directory.rglob("*.json"):
-        file = path.relative_to(directory)
-        if path.name in RESERVED or any(part.startswith(".") for part in file.parts):
-            continue
-        entry = _entry(path)
-        if entry and _is_key(key := entry["image"]) and key not in found:
+    for file in _json_files(directory):
+        entry = _entry(directory / file)
+        if entry and is_inside(key := entry["image"]):
+            made = figures.get(key, NO_FIGURES)
+            if key in found and file != made.file:  # a copy of a file says the same
+                continue
             fields = entry.get("fields")
             found[key] = Result(
                 key,
-                file,
+                Path(file),
                 entry["prompt"],
                 entry["caption"],
                 digest_of(entry),
-                figures.get(key, NO_FIGURES),
+                made,
                 fields if isinstance(fields, dict) else {},
             )
     return sorted(found.values(), key=lambda result: natural_key(result.key))
@@ -96,18 +112,21 @@ def picture_in(directory: Path, key: str) -> Path | None:
         return None
 
 
+def _json_files(directory: Path) -> list[str]:
+    """The paths within the directory of what may be caption files, through no link."""
+    files: set[str] = set()
+    with suppress(OSError):  # a directory that cannot be listed holds no captions
+        for folder, entry in Tree(directory).entries():
+            if entry.name.endswith(".json") and not entry.name.startswith("."):
+                files.add(folder + entry.name)
+    return sorted(files - {*RESERVED}, key=lambda file: (file.count("/"), file))
+
+
 def _entry(path: Path) -> dict[str, Any] | None:
     try:
         return read_entry(path)
     except NoCaptionFile:
         return None
-
-
-def _is_key(key: str) -> bool:
-    """Whether it can be a picture's, and does not lead out of the folder."""
-    path = PurePosixPath(key)
-    inside = bool(path.name) and not path.is_absolute() and ".." not in path.parts
-    return inside and not re.search(r"[\0\\]", key)
 
 
 def _figures(directory: Path) -> dict[str, Figures]:
@@ -132,6 +151,7 @@ def _understood(made: dict[str, Any]) -> Figures:
 
     return Figures(
         digest_of_line(made),
+        str(made["caption_file"]),
         tuple(map(str, made["flags"])),
         whole("width"),
         whole("height"),

@@ -14,6 +14,8 @@ from captioner.errors import CaptionerError, OutputError
 from captioner.output.atomic import cannot_write, json_text, write_json
 from captioner.output.entries import NoCaptionFile, digest_of, read_entry
 from captioner.output.lines import Lines
+from captioner.output.mirror import path_in
+from captioner.output.ours import NotOurs
 from captioner.text import printable
 
 REVIEWS, OPENING = "reviews.jsonl", b'{"at": "'  # of every line
@@ -84,8 +86,8 @@ def edit(directory: Path, file: Path, before: str, caption: str) -> str:
     """
     path = directory / file
     try:
-        entry = read_entry(path) or {}
-    except NoCaptionFile:
+        entry = read_entry(path_in(directory, file)) or {}
+    except (NoCaptionFile, NotOurs):
         entry = {}
     if (digest := digest_of(entry).hex()) != before:
         raise Changed(str(entry.get("caption") or ""), digest)

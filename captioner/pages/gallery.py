@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from captioner.output.folder import OutputFolder
 from captioner.output.results import Result
+from captioner.pages.answers import as_texts
 from captioner.pages.escaping import shown
 from captioner.pictures.scan import natural_key
 from captioner.run import Run
@@ -71,6 +72,7 @@ def entries(run: Run, output: OutputFolder) -> Iterator[dict[str, Any]]:
     trouble = {s.picture.key: ("skipped", s.reason) for s in run.all_skipped}
     trouble |= {f.job.picture.key: ("failed", f.reason) for f in run.failures}
     there = {picture.key for picture in run.plan.pictures}
+    there |= {earlier.image for earlier in run.plan.unasked}  # and not looked for
     captions = {r.key: r for r in output.results() if r.key in there}
     for key in sorted({*captions, *trouble}, key=natural_key):
         state, reason = trouble.get(key, ("captioned", ""))
@@ -88,6 +90,7 @@ def entries(run: Run, output: OutputFolder) -> Iterator[dict[str, Any]]:
             result = captions[key]
             entry |= {
                 "text": result.caption,
+                **answers(result),
                 "flags": list(result.flags),
                 "edited": result.edited,
                 "at": result.figures.at,
@@ -95,6 +98,16 @@ def entries(run: Run, output: OutputFolder) -> Iterator[dict[str, Any]]:
                 "figures": dict(figures(result)),
             }
         yield entry
+
+
+def answers(result: Result) -> dict[str, Any]:
+    """What the page shows besides the caption: nothing where no more was asked for."""
+    more: dict[str, Any] = {}
+    if fields := as_texts(result.fields, result.caption):
+        more["fields"] = fields
+    if result.alt_text:
+        more["alt"] = result.alt_text
+    return more
 
 
 def address(path: Path, home: Path) -> str:

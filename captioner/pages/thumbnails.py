@@ -12,16 +12,16 @@ QUALITY = 70
 MAX_BYTES = 15_000  # noise compresses badly; such a picture is seen at a lower quality
 
 
-def thumbnail(path: Path) -> str | None:
+def thumbnail(path: Path, root: Path | None = None) -> str | None:
     """A small JPEG of the picture as a `data:` address; None when it cannot be decoded."""
-    data = thumbnail_bytes(path)
+    data = thumbnail_bytes(path, root)
     return None if data is None else "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
-def thumbnail_bytes(path: Path) -> bytes | None:
+def thumbnail_bytes(path: Path, root: Path | None = None) -> bytes | None:
     """A small JPEG of the picture; None when it cannot be decoded."""
     try:
-        image = load_image(path, 4 * SIDE * SIDE)
+        image = load_image(path, 4 * SIDE * SIDE, root=root)
     except CaptionError:
         return None
     image.thumbnail((SIDE, SIDE))

@@ -49,15 +49,17 @@ _decoding = threading.BoundedSemaphore(2)
 logger = logging.getLogger(__name__)
 
 
-def check_image(path: Path) -> tuple[int, int]:
+def check_image(path: Path, root: Path | None = None) -> tuple[int, int]:
     """Decode the whole file and return its size (width, height) in pixels, as a viewer shows it.
+
+    A link may lead anywhere within `root`, or within the file's own folder when none is named.
 
     Raises:
         UnreadableImage: it is no whole PNG or JPEG, or its size or shape is absurd.
         CaptionError: the machine cannot read or decode it now.
     """
     with reasons(), _decoding:
-        parts = image_parts(path)
+        parts = image_parts(path, root)
         image = _opened(parts)
         width, height = image.size
         # all of a JPEG's data is decoded at an eighth of its size too, in half of the time
@@ -68,19 +70,21 @@ def check_image(path: Path) -> tuple[int, int]:
     return (height, width) if orientation(parts.exif) >= 5 else (width, height)
 
 
-def load_image(path: Path, max_pixels: int, background: str = "white") -> Image.Image:
+def load_image(
+    path: Path, max_pixels: int, background: str = "white", root: Path | None = None
+) -> Image.Image:
     """The first frame of a picture as sRGB, upright, opaque, of `max_pixels` pixels at most.
 
     What is transparent shows `background`, a colour as `PIL.ImageColor` understands it, in sRGB.
     Large JPEGs are decoded at a reduced scale, as libjpeg can. `max_pixels` 0 scales nothing.
-    A damaged colour profile is ignored, with a warning in the log.
+    A damaged colour profile is ignored, with a warning in the log. `root` as in `check_image`.
 
     Raises:
         UnreadableImage: it is no whole PNG or JPEG, or its size or shape is absurd.
         CaptionError: the machine cannot read or decode it now.
     """
     with reasons():
-        parts = image_parts(path)
+        parts = image_parts(path, root)
         image: Image.Image = _opened(parts)
         size = fitted(image.size, max_pixels)
         # at 1.5 times the size that is asked for, libjpeg's coarser scaling is not seen

@@ -48,14 +48,14 @@ class ImageParts:
     lossless: bool = False  # a JPEG that libjpeg cannot decode at a reduced scale
 
 
-def image_parts(path: Path) -> ImageParts:
+def image_parts(path: Path, root: Path | None = None) -> ImageParts:
     """The parts of a file that matter for what is seen.
 
     Raises:
         UnreadableImage: it is no PNG or JPEG file, or its structure is damaged or absurd.
         OSError: it cannot be read.
     """
-    with opened(path) as file:
+    with opened(path, root) as file:
         if (size := size_of(file)) > MAX_FILE_BYTES:
             raise UnreadableImage(f"more than {MAX_FILE_BYTES:,} bytes")
         data = file.read(size)  # Python makes room for as much as it is asked for

@@ -19,13 +19,13 @@ def validate(job: Job) -> Valid | Skipped:
     Raises:
         CaptionError: the machine cannot read it now, which says nothing about the picture.
     """
-    path = job.picture.path
-    stamp = _stamp(path)
+    path, root = job.picture.path, job.picture.root
+    stamp = _stamp(path, root)
     try:
-        size = check_image(path)
+        size = check_image(path, root)
         if stamp is None:  # it can be read only since a moment ago
             with reasons():
-                stamp = stamp_of(path)
+                stamp = stamp_of(path, root)
         return Valid(job, size, stamp)
     except UnreadableImage as error:
         return Skipped(job.picture, str(error), stamp)
@@ -38,7 +38,7 @@ class Reader:
         self, picture: Picture, max_pixels: int, background: str, stamp: Stamp | None = None
     ) -> None:
         """`stamp` is the file as it was validated; without one it is read as it is now."""
-        self._path = picture.path
+        self._path, self._root = picture.path, picture.root
         self._max_pixels = max_pixels
         self._background = background
         self.stamp = stamp
@@ -52,8 +52,8 @@ class Reader:
         """
         for _ in range(2):  # once more when it changed since the validation, or just now
             if not self._is_current():
-                self.stamp = _stamp(self._path)
-            image = load_image(self._path, self._max_pixels, self._background)
+                self.stamp = _stamp(self._path, self._root)
+            image = load_image(self._path, self._max_pixels, self._background, self._root)
             if self._is_current():
                 return image
         raise UnreadableImage("the file is being written to; run again when it is whole")
@@ -65,9 +65,9 @@ class Reader:
             return False
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: Path, root: Path) -> Stamp | None:
     """None when it cannot be read: the decoding says why, in its own words."""
     try:
-        return stamp_of(path)
+        return stamp_of(path, root)
     except OSError:
         return None

@@ -9,13 +9,13 @@ import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from pathlib import Path
 from typing import BinaryIO
 
 from captioner.errors import CaptionError, UnreadableImage
 from captioner.pictures.decoding import check_shape, reasons
 from captioner.pictures.files import MAX_FILE_BYTES, opened, size_of
 from captioner.pictures.formats import JPEG_SIGNATURE, MAX_PARTS, PNG_SIGNATURE, orientation
+from captioner.records import Picture
 
 AT_ONCE = 16  # files; a disk or a network volume is waited for, not the processor
 PART = 100  # files that a thread looks at in a row: to hand over one takes as long as to read it
@@ -24,23 +24,23 @@ Measured = tuple[int, int] | CaptionError
 NO_PICTURE = "damaged or unreadable: no picture in the file"
 
 
-def sizes(paths: Iterable[Path]) -> list[Measured]:
+def sizes(pictures: Iterable[Picture]) -> list[Measured]:
     """The width and height of each picture as a viewer shows it, or why it cannot be captioned: an
     `UnreadableImage` is about the file, any other error about the machine."""
-    every = list(paths)
+    every = list(pictures)
     parts = [every[start : start + PART] for start in range(0, len(every), PART)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(chain.from_iterable(pool.map(_sizes_of_a_part, parts)))
 
 
-def _sizes_of_a_part(paths: list[Path]) -> list[Measured]:
-    return [_size_or_reason(path) for path in paths]
+def _sizes_of_a_part(pictures: list[Picture]) -> list[Measured]:
+    return [_size_or_reason(picture) for picture in pictures]
 
 
-def _size_or_reason(path: Path) -> Measured:
+def _size_or_reason(picture: Picture) -> Measured:
     try:
         with reasons():
-            size = _size(path)
+            size = _size(picture)
             if not all(size):
                 raise UnreadableImage(NO_PICTURE)
             check_shape(size)
@@ -49,8 +49,8 @@ def _size_or_reason(path: Path) -> Measured:
         return error
 
 
-def _size(path: Path) -> tuple[int, int]:
-    with opened(path) as file:
+def _size(picture: Picture) -> tuple[int, int]:
+    with opened(picture.path, picture.root) as file:
         if size_of(file) > MAX_FILE_BYTES:
             raise UnreadableImage(f"more than {MAX_FILE_BYTES:,} bytes")
         start = file.read(24)

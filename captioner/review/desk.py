@@ -22,7 +22,7 @@ from captioner.output.reviews import (
     edit,
     read_reviews,
 )
-from captioner.pages.gallery import figures
+from captioner.pages.gallery import answers, figures
 from captioner.text import printable
 
 RECENTLY = 60.0  # seconds
@@ -119,6 +119,7 @@ class Desk:
             "name": result.key,
             "state": "captioned",
             "text": result.caption,
+            **answers(result),
             "picture": f"picture/{name}",
             "flags": list(result.flags),
             "edited": result.edited,
