@@ -35,6 +35,7 @@ MAX_BATCH_SIZE = 32
 MAX_TOKENS = 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
+FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "gif", "tiff", "bmp", "heic")
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
 
 
@@ -48,7 +49,7 @@ class FolderSettings(_Group):
     input_dir: Annotated[Place, NotInRecipe("the file's own bytes count, wherever it is")] = Field(
         default=Path("input"),
         title="Input directory",
-        description="The directory whose PNG, JPG and JPEG files are captioned.",
+        description="The directory whose picture files are captioned.",
         json_schema_extra=NOT_EMPTY,
     )
     recursive: Annotated[bool, NotInRecipe("says where pictures are looked for")] = Field(
@@ -204,8 +205,22 @@ class ModelSettings(_Group):
 
 
 class PictureSettings(_Group):
-    """How the model sees a picture."""
+    """Which files are pictures, and how the model sees one."""
 
+    formats: Annotated[
+        tuple[
+            Literal["png", "jpg", "jpeg", "webp", "avif", "gif", "tiff", "bmp", "heic", "all"], ...
+        ],
+        NoDecode,  # a variable holds `png,heic` like the flag
+        BeforeValidator(split_at_commas),
+        NotInRecipe("the file's own bytes count, whatever its format"),
+    ] = Field(
+        default=("png", "jpg", "jpeg"),
+        min_length=1,
+        title="Picture formats",
+        description="The files that are captioned, by their suffixes: png, jpg, jpeg, webp, avif, "
+        "gif, tiff, bmp, heic, or all.",
+    )
     max_pixels: Annotated[int, InRecipe("pixel cap")] = Field(
         default=2_097_152,
         ge=0,

@@ -185,14 +185,22 @@ class Cost:
 class Caption:
     """A caption, ready to be saved."""
 
-    def __init__(self, job: Job, prompt: str, generation: Generation, stamp: Stamp) -> None:
+    def __init__(
+        self,
+        job: Job,
+        prompt: str,
+        generation: Generation,
+        stamp: Stamp,
+        thumbnail: bytes | None = None,
+    ) -> None:
         self.job: Final = job
         self.prompt: Final = prompt  # the user prompt
         self.generation: Final = generation
         self.stamp: Final = stamp  # the file that it is the caption of
+        self.thumbnail: Final = thumbnail  # a small JPEG of it; None where no gallery is wanted
 
     def without_text(self) -> "Caption":
-        """The same with an empty text: all captions of a run at once stay small."""
+        """The same with an empty text and no thumbnail: all captions of a run stay small."""
         generation = replace(self.generation, text="", fields=None, said="")
         return Caption(self.job, self.prompt, generation, self.stamp)
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from captioner.fields import InRecipe
 from captioner.groups import (
+    FORMATS,
     AgainSettings,
     DecodingSettings,
     DeviceSettings,
@@ -59,6 +60,13 @@ class Settings(
         return Settings.model_construct(
             **{name: value for name, value in values.items() if value != fields[name].default}
         )
+
+    @property
+    def format_names(self) -> str:
+        """For example `PNG, JPG or JPEG`."""
+        names = [name.upper() for name in dict.fromkeys(self.formats) if name != "all"]
+        names = [name.upper() for name in FORMATS] if "all" in self.formats else names
+        return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
     @property
     def may_download_into_model(self) -> bool:

@@ -5,10 +5,11 @@ from collections import defaultdict
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.asking.prompts import FOLDER_PROMPT, Prompts
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.output.folder import OutputFolder
 from captioner.pictures.evicted import evicted
+from captioner.pictures.scan import FOLDER_PROMPT
 from captioner.plan import Plan, Scan, unasked_in_words
 from captioner.records import Recipe
 from captioner.run import Run

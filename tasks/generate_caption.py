@@ -41,8 +41,8 @@ def generate_caption(
         else:
             _log(logger, valid, run.settings.max_pixels)
     try:
-        made = _checked(work.result(), run.settings.language)
-        caption = Caption(valid.job, work.request.user_prompt, made, work.stamp)
+        made, small = _checked(work.result(), run.settings.language), work.reader.thumbnail
+        caption = Caption(valid.job, work.request.user_prompt, made, work.stamp, small)
     except DeviceStopped as error:
         logger.info("%s: %s", label, error)
         return Cancelled(message=str(error))

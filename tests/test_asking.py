@@ -77,7 +77,7 @@ def exif_of(moment: str, orientation: int = 1) -> Image.Exif:
     return exif
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
 def test_date_and_size_are_those_of_the_file_upright(tmp_path: Path, suffix: str) -> None:
     exif = exif_of("2024:05:17 09:30:00", orientation=6 if suffix == "jpg" else 1)
     Image.new("RGB", (60, 40)).save(tmp_path / f"a.{suffix}", exif=exif)

@@ -20,8 +20,8 @@ from PIL import Image
 from benchmarks.checkpoint import make_checkpoint
 from captioner.device.device import Device
 from captioner.device.encoding import Prepared
-from captioner.device.model import is_out_of_memory
 from captioner.device.rows import Request
+from captioner.device.troubles import cannot_compile, is_out_of_memory
 from captioner.device.work import Work
 from captioner.errors import (
     CaptionError,
@@ -52,6 +52,14 @@ GPU_REFUSES = (
     "[METAL] Command buffer execution failed: Ignored (for causing prior/excessive GPU errors) "
     "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)."
 )
+# As the CPU's backend says it, shortened.
+NO_SPACE = (
+    "[Compile::eval_cpu] Failed to compile function Cf4IBroadcastADf4OMultiplyCB_CV_f4_contiguous: "
+    'Failed to execute command with return code 1: "g++ -shared", the output is: '
+    "mlx/allocator.h:8: error closing /tmp/ccLfjV2q.s: No space left on device\n"
+    "compilation terminated."
+)
+NO_FOLDER = "filesystem error: temp_directory_path: No such file or directory"
 PROMPT = "Describe the contents of this image."
 GREEDY = Request(PROMPT, None, 24, 0.0)
 SHORT = Request(PROMPT, None, 3, 0.0)
@@ -456,10 +464,23 @@ def test_what_mlx_says_when_there_is_no_memory(message: str) -> None:
         "[METAL] Command buffer execution failed: Caused GPU Timeout Error "
         "(00000002:kIOGPUCommandBufferCallbackErrorTimeout)",
         "[broadcast_shapes] Shapes (3,1) and (2,4) cannot be broadcast.",
+        NO_SPACE,
     ],
 )
 def test_other_errors_are_not_for_lack_of_memory(message: str) -> None:
     assert not is_out_of_memory(RuntimeError(message))
+
+
+def test_a_temporary_folder_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    said = cannot_compile(RuntimeError(NO_FOLDER))
+    assert f"in the temporary folder {tmp_path}/nowhere, since there is no such folder: " in said
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    said = cannot_compile(RuntimeError(NO_SPACE.replace("No space left on device", "\x1b no")))
+    assert "the compiler fails (mlx/allocator.h:8: error closing /tmp/ccLfjV2q.s: \\x1b no)" in said
+    assert not cannot_compile(RuntimeError("[matmul] no"))
 
 
 def test_a_directory_that_is_no_checkpoint_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -532,19 +553,27 @@ def test_a_device_that_has_died_says_so_to_everyone(made: Path, pictures: list[P
             assert "has died" in str(ended)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize(
+    ("batch_size", "error", "said"),
+    [
+        (1, GPU_REFUSES, "has died ([METAL] Command buffer execution failed: Ignored"),
+        (3, GPU_REFUSES, "has died ([METAL] Command buffer execution failed: Ignored"),
+        (3, NO_SPACE, ", since it is full: free space there, or name another folder with TMPDIR."),
+    ],
+)
 def test_row_18_a_gpu_that_refuses_everything_is_a_dead_device(
-    made: Path, pictures: list[Path], batch_size: int
+    made: Path, pictures: list[Path], batch_size: int, error: str, said: str
 ) -> None:
+    """And so is one whose kernels cannot be compiled, on a CPU."""
     with Device(made / "tiny", batch_size) as on:
         sampled = Request(PROMPT, None, 4, 0.5)
-        fatal = unlucky(sampled, RuntimeError(GPU_REFUSES), times=9)
+        fatal = unlucky(sampled, RuntimeError(error), times=9)
         works = begin_all(on, pictures, sampled, fatal, sampled, sampled, sampled)
         last, *others = reversed(ended_of(works))
         for ended in (last, *others[:3]):  # each of them said why it failed, one by one
             assert isinstance(ended, DeviceError) and not isinstance(ended, CaptionError)
-            assert "has died ([METAL] Command buffer execution failed: Ignored" in str(ended)
-            assert str(ended).endswith("; run again to go on where it stopped.")
+            assert said in str(ended)
+            assert str(ended).lower().endswith(" run again to go on where it stopped.")
 
 
 def test_the_process_ends_cleanly_after_a_device(made: Path, pictures: list[Path]) -> None:

@@ -77,7 +77,10 @@ def test_a_limit_leaves_the_rest_for_the_next_run(
     run = run_flow(changed(settings, limit=1))
     assert run.state.is_completed()
     assert run.state.message == "1 captioned, 2 left for the next run"
-    assert {"Ignored: 1 HEIC", "2 left for the next run: --limit is 1"} <= set(run.logs)
+    assert {
+        "Ignored: 1 HEIC (--formats png,jpg,jpeg,heic captions HEIC too)",
+        "2 left for the next run: --limit is 1",
+    } <= set(run.logs)
     assert "[1/1] Processing a.png..." in run.logs
     counts = read(settings, "summary.json")["counts"]
     assert (counts["captioned"], counts["later"], counts["failed"]) == (1, 2, 0)

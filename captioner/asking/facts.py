@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 from captioner.asking.placeholders import harmless
 from captioner.errors import CaptionError
 from captioner.pictures.decoding import reasons
-from captioner.pictures.formats import image_parts
+from captioner.pictures.files import opened
+from captioner.pictures.kinds import ALL
 from captioner.pictures.sizes import sizes
 from captioner.pictures.taken import taken_on
 from captioner.records import Picture
@@ -40,12 +41,13 @@ def facts(picture: Picture, input_dir: Path, wanted: Collection[str]) -> dict[st
 
 def _taken(picture: Picture) -> str:
     with suppress(CaptionError), reasons():
-        if day := taken_on(image_parts(picture.path, picture.root).exif):
-            return day.isoformat()
+        with opened(picture.path, picture.root) as file:
+            day = taken_on(file)
+        return day.isoformat() if day else UNKNOWN
     return UNKNOWN
 
 
 def _size(picture: Picture) -> tuple[str, str]:
     """As a viewer shows it."""
-    (size,) = sizes([picture])
+    (size,) = sizes([picture], [ALL])
     return (UNKNOWN, UNKNOWN) if isinstance(size, CaptionError) else (str(size[0]), str(size[1]))

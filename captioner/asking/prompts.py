@@ -14,11 +14,10 @@ from captioner.asking.in_full import asked_for_in
 from captioner.asking.placeholders import filled, refusal, used
 from captioner.asking.texts import NoText, text_within
 from captioner.errors import InputError
+from captioner.pictures.scan import FOLDER_PROMPT
 from captioner.records import Asked, Picture
 from captioner.settings import Settings
 from captioner.text import printable
-
-FOLDER_PROMPT = "prompt.txt"
 
 
 class Prompts:

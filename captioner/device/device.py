@@ -16,16 +16,11 @@ from pathlib import Path
 from typing import Literal, Self
 
 from captioner.checkpoint.memory import share_arenas
-from captioner.device.model import (
-    MlxModel,
-    freed_afterwards,
-    is_dead,
-    is_out_of_memory,
-    peak_memory_bytes,
-)
+from captioner.device.model import MlxModel, freed_afterwards, peak_memory_bytes
 from captioner.device.ready import Ready
 from captioner.device.rows import Request, Row, Rows
 from captioner.device.stopwatch import Stopwatch
+from captioner.device.troubles import cannot_compile, is_dead, is_out_of_memory
 from captioner.device.wording import BANNED, as_wished
 from captioner.device.work import Question, Work
 from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped, first_line
@@ -34,6 +29,7 @@ from captioner.records import DeviceFigures
 
 logger = logging.getLogger(__name__)
 
+GO_ON = "run again to go on where it stopped."
 PREPARED_AT_MOST = 1  # pictures that wait for the device with their pixels in memory
 IDLE_SECONDS = 0.2  # how often a thread that waits looks whether the device was stopped
 PATIENCE_SECONDS = 2.0  # with a picture that is being read when the device stops
@@ -74,7 +70,7 @@ class Device:
         self._working: dict[Row, tuple[Ready, Question]] = {}
         self._lock = threading.Lock()  # nothing is put in line once all that is was given up
         self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
-        self._stop_asked, self._died_of = False, ""
+        self._stop_asked, self._died_of = False, f"The MLX device has died; {GO_ON}"
         loaded: Future[MlxModel] = Future()
         # daemons: one may hang in a file that cannot be read, and the process has to end
         self._thread = threading.Thread(
@@ -145,9 +141,7 @@ class Device:
     def _gone(self) -> DeviceError:
         if self._stop_asked:
             return DeviceStopped("The run was interrupted before this picture was captioned.")
-        return DeviceError(
-            f"The MLX device has died{self._died_of}; run again to go on where it stopped."
-        )
+        return DeviceError(self._died_of)
 
     # What follows runs on the device's own thread.
 
@@ -243,7 +237,7 @@ class Device:
         try:
             encoded = encode(row.prepared)
         except Exception as error:
-            if is_out_of_memory(error) or is_dead(error):
+            if is_out_of_memory(error) or is_dead(error) or cannot_compile(error):
                 raise
             del self._working[row]
             ready.work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
@@ -279,10 +273,12 @@ class Device:
         """A lone picture fails; several are done again, one by one, to find the one that fails.
 
         When memory was the reason, all later batches are half as large. When the GPU refuses
-        everything, there is no use in going on.
+        everything, or nothing can be compiled any more, there is no use in going on.
         """
-        if is_dead(error):
-            self._died_of = f" ({first_line(error)})"
+        trouble = cannot_compile(error)
+        if trouble or is_dead(error):
+            died = f"The MLX device has died ({first_line(error)}); {GO_ON}"
+            self._died_of = f"{trouble} {GO_ON.capitalize()}" if trouble else died
             self._stopping.set()
             return
         pictures, rows = self._pictures(), list(self._working.values())

@@ -1,5 +1,6 @@
 """JSON files that are either whole or not there. Knows nothing of what they mean."""
 
+import errno
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any, TextIO, cast
 
 from captioner.errors import OutputError
 from captioner.macos import flush_to_disk, why_refused
+from captioner.output.ours import NotOurs
 from captioner.text import printable
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
@@ -52,14 +54,30 @@ def write_json_list(path: Path, values: Iterable[Any]) -> int:
     return count
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file of any kind atomically.
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file of any kind atomically; without `sync` a power failure may leave it empty.
 
     Raises:
         OSError: the disk is full or the directory cannot be written to; `path` is as it was.
     """
-    with _replacing(path) as file:
+    with _replacing(path, sync=sync) as file:
         file.buffer.write(data)
+
+
+def inside(directory: Path, name: str) -> Path:
+    """The path `name` in a directory that is there; its folders are made, and none is a link.
+
+    Raises:
+        OSError: one of them is something else, or cannot be made.
+    """
+    folder = directory
+    for part in Path(name).parent.parts:
+        folder /= part
+        with suppress(FileExistsError):
+            folder.mkdir()
+        if folder.is_symlink():
+            raise NotOurs(errno.EINVAL, "its folder is a link")
+    return directory / name
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
@@ -78,7 +96,7 @@ def remove_temporary_files(directory: Path) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def _replacing(path: Path, *, sync: bool = True) -> Iterator[TextIO]:
     """A temporary file beside `path` that becomes `path` when the block ends well."""
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # TEMPORARY knows it
     try:
@@ -86,7 +104,8 @@ def _replacing(path: Path) -> Iterator[TextIO]:
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
             yield cast(TextIO, file)
             file.flush()
-            flush_to_disk(file.fileno())
+            if sync:
+                flush_to_disk(file.fileno())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):  # what went wrong is said, not what went wrong besides

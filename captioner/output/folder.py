@@ -25,6 +25,7 @@ from captioner.output.planning import IMAGE_CHANGED, Ask, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
+from captioner.output.thumbnails import Thumbnails
 from captioner.pictures.scan import natural_key
 from captioner.plan import Plan, Scan
 from captioner.records import Caption, Cost, Recipe, Skipped
@@ -45,6 +46,7 @@ class OutputFolder:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._provenance = Provenance(directory / PROVENANCE)
+        self.thumbnails = Thumbnails(directory)
         self._held = ExitStack()
         self._lock: Lock | None = None  # while nobody holds it
 
@@ -133,6 +135,8 @@ class OutputFolder:
             write_json(path, entry_of(caption))
         except OSError as error:
             raise cannot_write(path, error) from error
+        if caption.thumbnail is not None:
+            self.thumbnails.add(caption.stamp, caption.thumbnail)
         return caption.job.caption_file
 
     def skip(self, skipped: Skipped) -> None:

@@ -16,6 +16,7 @@ from captioner.output.ours import NotOurs
 from captioner.output.places import caption_files
 from captioner.output.provenance import PROGRAM, Made, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
+from captioner.pictures.kinds import none_of
 from captioner.pictures.stamps import looks_unchanged, stamp_of
 from captioner.plan import Earlier, Plan, Unreadable
 from captioner.records import Asked, Cost, Job, Picture, Recipe, Skipped
@@ -27,6 +28,7 @@ NOT_SAVED = "not saved last time"
 IMAGE_CHANGED = "image changed"
 FLAGGED = "flagged last time"
 NEWER_PROGRAM = "could not be read by an earlier version"
+OTHER_FORMATS = "could not be read in the formats of the last time"
 OVERWRITE = "--overwrite"
 SENT_BACK = "sent back in a review"
 
@@ -98,6 +100,7 @@ class Planner:
         self._settings = settings
         self._recipe = recipe
         self._ask = ask
+        self._none_of_these = none_of(settings.formats)
         self._made = provenance.read()
         self._reviews = read_reviews(directory)
         self._todo: list[_Todo] = []
@@ -203,6 +206,8 @@ class Planner:
         if not self._is_same_file(picture, before):
             return IMAGE_CHANGED
         if before.skipped:
+            if before.skipped.startswith("not a PNG") and before.skipped != self._none_of_these:
+                return OTHER_FORMATS
             return None if before.program == PROGRAM else NEWER_PROGRAM
         if not found.there or before.recipe is None:
             return MISSING
