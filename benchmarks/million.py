@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.environment import this_machine
+from captioner.asking.prompts import Prompts
 from captioner.output.gathering import Gathering
 from captioner.output.planning import Planner
 from captioner.output.provenance import OnlyRead, Provenance
@@ -91,7 +92,7 @@ def real(count: int, folder: Path) -> None:
     def plan(shard: str | None) -> int:
         chosen = settings.model_copy(update={"shard": shard})
         provenance = OnlyRead(settings.output_dir / "provenance.jsonl")
-        planner = Planner(settings.output_dir, provenance, chosen, recipe)
+        planner = Planner(settings.output_dir, provenance, chosen, recipe, Prompts(chosen).of)
         return len(planner.plan(found.pictures).up_to_date)
 
     assert measured("the plan of the whole folder", lambda: plan(None)) == count

@@ -4,13 +4,12 @@
 value came from.
 """
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
-from captioner.fields import InRecipe
+from captioner.fields import MAX_SHARDS, InRecipe, NotInRecipe
 from captioner.groups import (
-    DEFAULT_REPO_ID,
     FORMATS,
     AgainSettings,
     DecodingSettings,
@@ -55,9 +54,12 @@ class Settings(
         }
 
     def from_a_form(self) -> "Settings":
-        """The same, but that nobody gave the default repository: a form hands in every default."""
-        given = self.model_fields_set - {"repo_id" if self.repo_id == DEFAULT_REPO_ID else ""}
-        return Settings.model_construct(**{name: getattr(self, name) for name in given})
+        """The same, but that nobody gave what has its default: a form hands in every default."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return Settings.model_construct(
+            **{name: value for name, value in values.items() if value != fields[name].default}
+        )
 
     @property
     def format_names(self) -> str:
@@ -70,6 +72,21 @@ class Settings(
     def may_download_into_model(self) -> bool:
         """Whether a missing `model` directory is to be made: a repository was given for it."""
         return "repo_id" in self.model_fields_set
+
+
+class FleetSettings(BaseModel):
+    """How one folder is divided among several machines: of a fleet, and of no single run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shards: Annotated[int | None, NotInRecipe("says what is done where")] = Field(
+        default=None,
+        ge=1,
+        le=MAX_SHARDS,
+        title="Shards",
+        description="How many parts the folder is split into, of which a worker takes one at a "
+        "time; left out, four for each worker that is online.",
+    )
 
 
 GROUPS: dict[str, type[BaseModel]] = {
@@ -97,3 +114,4 @@ TITLES = {
     "--" + name.replace("_", "-"): f"“{field.title}”"
     for name, field in Settings.model_fields.items()
 }
+TITLES["--schema"] = TITLES["--answer-schema"]

@@ -35,7 +35,8 @@ def asked(*groups: BaseModel, several_machines: bool = False) -> Settings:
     flow_run = context.flow_run if context else None
     if not flow_run or not flow_run.deployment_id:
         return Settings.of(*groups)
-    settings = Settings.of(*_whole(groups, flow_run, flow_run.deployment_id)).from_a_form()
+    settings = Settings.of(*_whole(groups, flow_run, flow_run.deployment_id))
+    settings = settings if settings.shard else settings.from_a_form()  # a fleet knows what is given
     return _on_this_machine(settings) if settings.shard or several_machines else settings
 
 

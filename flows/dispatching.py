@@ -27,6 +27,7 @@ from captioner.errors import InputError
 from captioner.output.gathering import Gathering
 from captioner.pages.table import run_name
 from captioner.run import Run
+from captioner.settings import Settings
 from captioner.text import printable
 from flows.endings import INTERRUPTS, REFUSED, interrupts_deferred
 from flows.workers import SHARD, Workers
@@ -51,14 +52,14 @@ class _Shard:
     given_up: bool = False
 
 
-def caption_shards(run: Run, gathering: Gathering) -> None:
-    """Have all shards captioned by whoever can; returns when there is nothing left to wait for. An
-    interrupt cancels their runs.
+def caption_shards(run: Run, gathering: Gathering, given: Settings) -> None:
+    """Have all shards captioned by whoever can, as they were `given`; returns when there is nothing
+    left to wait for. An interrupt cancels their runs.
 
     Raises:
         InputError: no worker can caption any of them.
     """
-    dispatch = _Dispatch(run, gathering)
+    dispatch = _Dispatch(run, gathering, given)
     run.waiting_for = "Waiting for the first caption of a shard"
     try:
         # a server that is away is asked again at the next look
@@ -77,9 +78,10 @@ def caption_shards(run: Run, gathering: Gathering) -> None:
 class _Dispatch:
     """The shards that are to be done."""
 
-    def __init__(self, run: Run, gathering: Gathering) -> None:
+    def __init__(self, run: Run, gathering: Gathering, given: Settings) -> None:
         assert gathering.round is not None
         self._run, self._gathering, self._round = run, gathering, gathering.round
+        self._given = given
         self._shards = {number: _Shard(number) for number in sorted(gathering.left())}
         self._workers = Workers()
         self._captioned = 0  # at the last look
@@ -246,15 +248,18 @@ class _Dispatch:
 
     def _parameters(self, number: int) -> dict[str, Any]:
         """What a shard is asked: the same, and its places unless its worker has others."""
-        settings, here = self._run.settings, Path.cwd()
-        shard = settings.model_copy(
+        given, here = self._given, Path.cwd()
+        shard = given.model_copy(
             update={
                 "shard": f"{number}/{self._round.shards}",
-                "input_dir": here / settings.input_dir,
-                "output_dir": here / settings.output_dir,
+                "input_dir": here / given.input_dir,
+                "output_dir": here / given.output_dir,
             }
         )
-        return {name: group.model_dump(mode="json") for name, group in shard.grouped().items()}
+        return {
+            name: group.model_dump(mode="json", exclude_unset=True)
+            for name, group in shard.grouped().items()
+        }
 
     def _say_once(self, what: str, sentence: str) -> None:
         if what not in self._said:

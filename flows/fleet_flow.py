@@ -8,10 +8,12 @@ CheckInputDir → ScanImages → SplitFolder
 from prefect import State, flow
 
 from captioner import groups as given
+from captioner.asking.in_full import with_texts
 from captioner.macos import kept_awake
 from captioner.output.folder import OutputFolder
 from captioner.output.gathering import Gathering
 from captioner.run import Run
+from captioner.settings import FleetSettings
 from flows.asked import asked
 from flows.dispatching import SHARDS_A_WORKER, caption_shards
 from flows.endings import ending_noted, interrupts_deferred, state_of
@@ -35,7 +37,7 @@ def fleet_flow(
     pictures: given.PictureSettings = given.PictureSettings(),
     device: given.DeviceSettings = given.DeviceSettings(),
     results: given.ResultSettings = given.ResultSettings(),
-    fleet: given.FleetSettings = given.FleetSettings(),
+    fleet: FleetSettings = FleetSettings(),
 ) -> State:
     """Caption every PNG, JPG and JPEG of a directory with the workers of a work pool."""
     groups = (folders, again, prompts, decoding, model, pictures, device, results)
@@ -43,6 +45,7 @@ def fleet_flow(
     output = OutputFolder(run.settings.output_dir)
     gathering = Gathering(run.settings.output_dir)
     with plain_errors(), ending_noted(run), named(run), kept_awake(run.settings.keep_awake):
+        asked_of_shards = with_texts(run.settings)
         check_input_dir(run, output)
         run.scan = scan_images(run)
         count_in_name(run)
@@ -51,7 +54,7 @@ def fleet_flow(
             run.plan = split_folder(run.scan, run, gathering, shards)
             if gathering.left():
                 with captioning_progress(run):
-                    caption_shards(run, gathering)
+                    caption_shards(run, gathering, asked_of_shards)
             with output, interrupts_deferred():
                 gathering.end(run)
                 write_summary(run, output)

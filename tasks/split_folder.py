@@ -3,6 +3,7 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.errors import InputError
 from captioner.output.gathering import Gathering
@@ -25,7 +26,8 @@ def split_folder(scan: Scan, run: Run, gathering: Gathering, shards: int) -> Pla
         raise InputError("--limit is for one machine: several caption the whole folder.")
     # which revision of a repository this machine has is no other one's affair
     revision = known_revision(run.settings) if run.settings.model else None
-    plan = gathering.split(scan, run.settings, Recipe.of(run.settings, revision), shards)
+    recipe, prompts = Recipe.of(run.settings, revision), Prompts(run.settings)
+    plan = gathering.split(scan, run.settings, recipe, prompts.of, shards)
     logger = get_run_logger()
     if plan.up_to_date:
         up_to_date = counted(len(plan.up_to_date), "caption is", "captions are")

@@ -283,6 +283,9 @@ def without_times(output: Path) -> dict[str, object]:
         name = str(path.relative_to(output))
         if path.is_dir() or name in (".run.lock", "gallery/data.js"):
             continue
+        if path.suffix == ".jpg":
+            found[name] = path.read_bytes()
+            continue
         text = path.read_text()
         if path.name == "provenance.jsonl":
             every = [json.loads(line) for line in text.splitlines()]

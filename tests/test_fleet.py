@@ -154,7 +154,7 @@ def test_the_run_s_page_has_its_shards_by_name(captioned: Captioned) -> None:
         page = browser.open("/")
         page.locator("input[type=password]").fill(PASSWORD)
         page.keyboard.press("Enter")
-        page.get_by_text("in: 24 pictures").first.wait_for()
+        page.get_by_text("Flow Runs").first.wait_for()
         browser.open(f"/runs/flow-run/{fleet.id}")
         page.get_by_text(f"{PICTURES - 1} captioned").first.wait_for()
         page.get_by_role("tab", name="Subflow Runs").click()

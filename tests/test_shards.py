@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from captioner.asking.prompts import Prompts
 from captioner.errors import InputError, OutputError
 from captioner.output.folder import OutputFolder
 from captioner.output.lease import RENEWED_SECONDS, Lease
@@ -53,7 +54,7 @@ def caption(
     run.scan = scan(settings.input_dir)
     recipe = Recipe.of(settings, "abc")
     with OutputFolder(settings.output_dir, settings.shard) as output:
-        run.plan = output.plan(run.scan, settings, recipe)
+        run.plan = output.plan(run.scan, settings, recipe, Prompts(settings).of)
         for job in run.plan.todo[:at_most]:
             stamp = stamp_of(job.picture.path)
             if job.picture.key == BROKEN:
@@ -212,7 +213,7 @@ def test_a_run_that_was_asleep_notices_who_has_its_shard(pictures: Path, tmp_pat
     settings = in_shard(Settings(input_dir=pictures, output_dir=tmp_path / "out"), "1/1")
     recipe = Recipe.of(settings, "abc")
     with OutputFolder(settings.output_dir, settings.shard) as output:
-        plan = output.plan(scan(pictures), settings, recipe)
+        plan = output.plan(scan(pictures), settings, recipe, Prompts(settings).of)
         other = Lease(settings.output_dir, Shard(1, 1))
         next(settings.output_dir.glob(".shard*")).unlink()
         other.take()

@@ -13,7 +13,7 @@ from captioner.errors import OutputError
 from captioner.groups import DeviceSettings, ResultSettings
 from captioner.output.lock import locked
 from captioner.output.mirror import tidy
-from captioner.output.planning import Planner
+from captioner.output.planning import Ask, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.rounds import Ended, Made, NotMade, Round, Told, begin, begun, merge
 from captioner.plan import Plan, Scan, shard_of
@@ -24,7 +24,6 @@ from captioner.records import (
     Failure,
     Job,
     LoadedModel,
-    Picture,
     Recipe,
     Skipped,
 )
@@ -55,7 +54,7 @@ class Gathering:
         self._jobs: dict[str, Job] = {}
         self.round: Round | None = None
 
-    def split(self, scan: Scan, settings: Settings, recipe: Recipe, shards: int) -> Plan:
+    def split(self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask, shards: int) -> Plan:
         """What of the pictures is to be done, and into how many shards that is split, unless the
         same was split before and is not merged yet: then it goes on from there.
 
@@ -73,7 +72,8 @@ class Gathering:
                     self.round = begin(self._directory, shards, asked)
             self._read_on()
             provenance = OnlyRead(self._directory / FILE_NAME)
-            plan = Planner(self._directory, provenance, settings, recipe).plan(scan.pictures)
+            planner = Planner(self._directory, provenance, settings, recipe, ask)
+            plan = planner.plan(scan.pictures)
         except OSError as error:
             raise OutputError(
                 f"Output directory {printable(str(self._directory))} cannot be read or written "
@@ -177,16 +177,22 @@ class Gathering:
 
     def _with_what_is_done(self, plan: Plan) -> Plan:
         """The plan of the whole round: what shards have done already was to be done in it."""
-        reasons: dict[str, str | None] = {job.picture.key: job.reason for job in plan.todo}
-        reasons |= {key: made.again for key, made in self._made.items()}
+        jobs = {job.picture.key: job for job in plan.todo}
+        reasons = {key: made.again for key, made in self._made.items()}
         reasons |= {key: None for key in self._not_made if key not in reasons}
-        todo: list[Picture] = [picture for picture in plan.pictures if picture.key in reasons]
+        todo = [each for each in plan.pictures if each.key in jobs or each.key in reasons]
         return Plan(
             plan.pictures,
             plan.caption_files,
             todo=[
-                Job(each, plan.caption_files[each.key], number, len(todo), reasons[each.key])
-                for number, each in enumerate(todo, start=1)
+                Job(
+                    picture,
+                    plan.caption_files[picture.key],
+                    number,
+                    len(todo),
+                    job.reason if (job := jobs.get(picture.key)) else reasons[picture.key],
+                )
+                for number, picture in enumerate(todo, start=1)
             ],
             up_to_date=[key for key in plan.up_to_date if key not in reasons],
             edited=plan.edited,

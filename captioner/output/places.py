@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from captioner.output.entries import NoCaptionFile, read_entry
+from captioner.output.made import Made
 from captioner.output.mirror import path_in
-from captioner.output.provenance import Made
 from captioner.pictures.names import (
     MAX_PATH_BYTES,
     RESERVED,

@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,42 +18,25 @@ from typing import Any
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
-from captioner.output.entries import entry_digest
 from captioner.output.lines import Lines
-from captioner.output.mirror import is_inside
+from captioner.output.made import VERSION, Made, understood
 from captioner.output.ours import NotOurs
 from captioner.output.shards import ENDED, shard_files
-from captioner.pictures.names import RESERVED
-from captioner.records import Caption, Cost, Picture, Recipe, Skipped, Stamp
-from captioner.settings import RECIPE, Settings
+from captioner.records import Caption, Generation, Picture, Recipe, Skipped, Stamp
+from captioner.settings import Settings
 from captioner.text import counted, printable
 
 FILE_NAME = "provenance.jsonl"
-VERSION = 1
 OPENING = f'{{"version": {VERSION}, "at": "'.encode()  # of every line
 PROGRAM = version("mlx-image-captioning")
 
+IN_EVERY_LINE = {  # of the settings; others only where they are not the default
+    *("user_prompt", "system_prompt", "max_tokens", "temperature", "seed"),
+    *("max_pixels", "background"),
+}
 TOO_MUCH = (RecursionError, OverflowError)  # nested too deeply, a number such as 1e999
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What the file says of one picture: its caption, or why there is none."""
-
-    image: str
-    source: Stamp
-    caption_file: str = ""
-    entry_digest: bytes = b""  # of what the caption file was written with
-    earlier: frozenset[bytes] = frozenset()  # the same of the captions that it had before
-    at: float = 0.0  # when the line of the caption was written, in seconds since 1970
-    recipe: Recipe | None = None  # None when there never was a caption
-    flagged: bool = False
-    skipped: str = ""  # the reason; empty when it was captioned
-    program: str = ""  # the version that said so
-    cost: Cost | None = None  # of its caption; None when the line does not tell
-    by_a_shard: bool = False  # whose lines are not merged yet
 
 
 class Provenance:
@@ -63,7 +46,8 @@ class Provenance:
         self._lines = Lines(path, OPENING)
 
     def add_caption(self, caption: Caption, recipe: Recipe, **more: Any) -> None:
-        """Append the line of a caption that is about to be saved; `more` goes to its end.
+        """Append the line of a caption that is about to be saved; `recipe` is that of the run, and
+        `more` goes to the end of the line.
 
         Raises:
             OutputError: it cannot be written; the file is as it was.
@@ -75,6 +59,7 @@ class Provenance:
             caption.stamp,
             caption_file=caption.job.caption_file,
             caption=generation.text,
+            **_more(generation),
             flags=list(generation.flags),
             finish_reason=generation.finish_reason,
             attempts=generation.attempts,
@@ -87,7 +72,7 @@ class Provenance:
             batch_size=generation.batch_size,
             repo_id=recipe.repo_id,
             revision=recipe.revision,
-            **recipe.settings(),
+            **_settings(recipe.asking(replace(caption.job.asked, user_prompt=caption.prompt))),
             **more,
         )
 
@@ -126,7 +111,7 @@ class Provenance:
                 ours = ours or {"version", "image"} <= value.keys()
                 if value.get("result") == ENDED:
                     continue
-                made = _understood(value, latest)
+                made = understood(value, latest)
                 latest[made.image] = replace(made, by_a_shard=path.name != FILE_NAME)
             except (ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH):
                 strange += 1
@@ -229,51 +214,17 @@ def _not_ours(path: Path, why: str) -> InputError:
     )
 
 
-def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
-    if line["version"] != VERSION:
-        raise ValueError("another version of the format")
-    image, result = str(line["image"]), line["result"]
-    source = Stamp(int(line["image_bytes"]), int(line["image_mtime_ns"]), str(line["image_sha256"]))
-    if result == "touched":
-        return replace(latest[image], source=source)
-    if result == "skipped":
-        before = latest.get(image, Made(image, source))  # its caption may still be there
-        return replace(
-            before, source=source, skipped=str(line["reason"]), program=str(line["program"])
-        )
-    if result != "captioned":
-        raise ValueError("another kind of line")
-    file = str(line["caption_file"])
-    if not _is_caption_file(file):
-        raise ValueError("a file somewhere else")
-    before = latest.get(image, Made(image, source))
-    return Made(
-        image,
-        source,
-        file,
-        entry_digest(image, line["user_prompt"], line["caption"]),
-        before.earlier | {before.entry_digest},
-        datetime.fromisoformat(line["at"]).timestamp(),
-        Recipe(
-            # a setting that is newer than the line had its default
-            tuple(line.get(name, Settings.model_fields[name].default) for name in RECIPE),
-            line["repo_id"],
-            str(line["revision"]),
-        ),
-        bool(line["flags"]),
-        program=str(line["program"]),
-        cost=_cost(line),
-    )
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What a line says of the settings: newer ones only where they are not what they were before
+    there was such a setting."""
+    return {
+        name: value
+        for name, value in recipe.settings().items()
+        if name in IN_EVERY_LINE or value != Settings.model_fields[name].default
+    }
 
 
-def _is_caption_file(name: str) -> bool:
-    return is_inside(name) and name.endswith(".json") and name.casefold() not in RESERVED
-
-
-def _cost(line: dict[str, Any]) -> Cost | None:
-    """What the caption of the line cost; None when that makes no sense. Nothing depends on it."""
-    figures = [line.get("image_tokens"), line.get("seconds"), line.get("batch_size", 1)]
-    numbers = [n for n in figures if isinstance(n, (int, float)) and 0 <= n < 1e9]
-    if len(numbers) < len(figures) or numbers[2] < 1:
-        return None
-    return Cost(int(numbers[0]), float(numbers[1]), int(numbers[2]))
+def _more(generation: Generation) -> dict[str, Any]:
+    """What only captions with more than a text have."""
+    more = {"fields": generation.fields, "said": generation.said or None}
+    return {name: value for name, value in more.items() if value is not None}

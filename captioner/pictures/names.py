@@ -101,7 +101,8 @@ def folded(name: str) -> str:
     """The same for all names that a file system may take for one (Unicode's definition D145)."""
     if name.isascii():
         return name.lower()
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+    decomposed = unicodedata.normalize("NFD", name).casefold()
+    return unicodedata.normalize("NFD", decomposed)
 
 
 def _hashed(key: str, used: set[str]) -> str:
