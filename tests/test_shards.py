@@ -65,7 +65,7 @@ def caption(
             else:
                 text = f"It is {job.picture.key}"
                 made = Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0)
-                output.save(each := Caption(job, "Describe.", made, stamp), recipe)
+                output.save(each := Caption(job, settings.user_prompt, made, stamp), recipe)
                 run.add(each)
         if at_most >= len(run.plan.todo):
             output.finish(run)
