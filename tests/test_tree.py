@@ -253,7 +253,9 @@ def run_through(
         for job in run.plan.todo:
             text = f"What {job.picture.key} shows."
             made = Generation(**FIGURES | {"text": text, "finish_reason": "stop", "flags": ()})
-            caption = Caption(job, "p", made, stamp_of(job.picture.path, job.picture.root))
+            caption = Caption(
+                job, job.asked.user_prompt, made, stamp_of(job.picture.path, job.picture.root)
+            )
             output.save(caption, recipe)
             run.add(caption)
         output.finish(run)
