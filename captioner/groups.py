@@ -100,7 +100,8 @@ class DecodingSettings(_Group):
         ge=1,
         le=MAX_TOKENS,
         title="Tokens at most",
-        description="A caption is cut after this many tokens.",
+        description="A caption is cut after this many tokens; earlier ones that ended by "
+        "themselves stay.",
     )
     temperature: Annotated[float, InRecipe("temperature")] = Field(
         default=0.0,

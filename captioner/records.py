@@ -97,6 +97,7 @@ class Recipe:
     values: tuple[object, ...]  # of the settings in `RECIPE`, in its order
     repo_id: str | None  # None when the checkpoint is a directory named with --model
     revision: str | None  # of the checkpoint; None when it is not here: then any will do
+    within_limit: bool = False  # the caption ended by itself: the token limit had no part in it
 
     @classmethod
     def of(cls, settings: Settings, revision: str | None) -> Self:
@@ -110,9 +111,12 @@ class Recipe:
 
     def changed_since(self, before: "Recipe") -> str | None:
         """For example `user prompt, pixel cap changed`; None when nothing has."""
-        pairs = zip(RECIPE.values(), before.values, self.values, strict=True)
-        if changed := [name for name, old, new in pairs if old != new]:
-            return f"{', '.join(changed)} changed"
+        pairs = zip(RECIPE, before.values, self.values, strict=True)
+        changed = [name for name, old, new in pairs if old != new]
+        if before.within_limit:
+            changed = [name for name in changed if name != "max_tokens"]
+        if changed:
+            return f"{', '.join(RECIPE[name] for name in changed)} changed"
         return None if before.is_of_the_model_of(self) else "model changed"
 
     def is_of_the_model_of(self, now: "Recipe") -> bool:

@@ -48,13 +48,18 @@ def todo(settings: Settings) -> dict[str, str | None]:
     return {job.picture.key: job.reason for job in planned(settings).todo}
 
 
-def caption_all(settings: Settings, flags: tuple[str, ...] = (), text: str = "A picture.") -> None:
+def caption_all(
+    settings: Settings,
+    flags: tuple[str, ...] = (),
+    text: str = "A picture.",
+    finish_reason: str = "stop",
+) -> None:
     """What a run does with everything that is to be done, but for the captioning."""
     checkpoint = find_checkpoint(settings)
     assert isinstance(checkpoint, Checkpoint)
     recipe = Recipe.of(settings, checkpoint.revision)
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
-    figures |= {"text": text, "finish_reason": "stop", "flags": flags}
+    figures |= {"text": text, "finish_reason": finish_reason, "flags": flags}
     for job in planned(settings).todo:
         caption = Caption(
             job, settings.user_prompt, Generation(**figures), stamp_of(job.picture.path)
@@ -140,7 +145,7 @@ def no_caption(settings: Settings) -> Settings:
         (lambda s: changed(s, user_prompt="What?"), "user prompt changed"),
         (lambda s: changed(s, system_prompt="Be brief."), "system prompt changed"),
         (lambda s: changed(s, max_pixels=1000), "pixel cap changed"),
-        (lambda s: changed(s, max_tokens=9, seed=4), "token limit, seed changed"),
+        (lambda s: changed(s, max_tokens=9, seed=4), "seed changed"),
         (lambda s: changed(s, background="black"), "background changed"),
         (lambda s: changed(s, temperature=0.5), "temperature changed"),
         (lambda s: changed(s, overwrite=True), "--overwrite"),
@@ -180,16 +185,40 @@ OTHERS = {
 def test_a_setting_of_the_recipe_makes_a_caption_stale_and_is_named(
     settings: Settings, name: str
 ) -> None:
-    caption_all(settings)
+    caption_all(settings, finish_reason="length")
     other = changed(settings, **{name: OTHERS[name]})
     assert set(todo(other).values()) == {f"{RECIPE[name]} changed"}
-    caption_all(other)
+    caption_all(other, finish_reason="length")
     assert todo(other) == {}
     assert set(todo(settings).values()) == {f"{RECIPE[name]} changed"}
 
 
-def test_all_that_changed_is_named(settings: Settings) -> None:
+@pytest.mark.parametrize("limit", [9, 2048])
+def test_a_caption_that_ended_by_itself_stays_when_the_token_limit_changes(
+    settings: Settings, limit: int
+) -> None:
+    """So one that was mended with a higher limit is not cut by the next run without."""
+    caption_all(changed(settings, limit=1), finish_reason="length", flags=("truncated",))
     caption_all(settings)
+    other = changed(settings, max_tokens=limit)
+    assert todo(other) == {"a.png": "token limit changed"}
+    caption_all(other)
+    assert todo(other) == todo(settings) == {}
+    assert [line["max_tokens"] for line in lines(settings)] == [512, 512, 512, limit]
+
+
+def test_a_line_that_does_not_say_how_its_caption_ended_depends_on_the_token_limit(
+    settings: Settings,
+) -> None:
+    caption_all(settings)
+    text = provenance(settings).read_text("utf-8")
+    provenance(settings).write_text(text.replace('"finish_reason": "stop", ', ""), "utf-8")
+    assert set(todo(changed(settings, max_tokens=9)).values()) == {"token limit changed"}
+    assert todo(settings) == {}
+
+
+def test_all_that_changed_is_named(settings: Settings) -> None:
+    caption_all(settings, finish_reason="length")
     assert set(todo(changed(settings, **OTHERS)).values()) == {
         "user prompt, system prompt, token limit, temperature, seed, pixel cap, background changed"
     }
@@ -423,7 +452,7 @@ def test_only_flagged_captions_are_retried(settings: Settings) -> None:
     (settings.output_dir / "b.json").unlink()
     caption_all(settings, flags=("truncated",))
     (settings.input_dir / "d.png").write_bytes(b"new")
-    plan = planned(changed(settings, retry_flagged=True, max_tokens=2000))
+    plan = planned(changed(settings, retry_flagged=True, max_tokens=2000, seed=1))
     assert {j.picture.key: j.reason for j in plan.todo} == {"b.jpg": "flagged last time"}
     assert plan.left == ("a.png", "c.png", "d.png")
     assert list(todo(settings)) == ["d.png"]

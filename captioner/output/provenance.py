@@ -234,6 +234,7 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
             tuple(line.get(name, Settings.model_fields[name].default) for name in RECIPE),
             line["repo_id"],
             str(line["revision"]),
+            line.get("finish_reason") == "stop",
         ),
         bool(line["flags"]),
         program=str(line["program"]),
