@@ -244,7 +244,10 @@ def run_through(
     """What a run does, but for the captioning; `meanwhile` is done between the plan and that."""
     run, recipe = Run(settings), Recipe.of(settings, "1")
     run.scan = scan(
-        settings.input_dir, recursive=settings.recursive, output_dir=settings.output_dir
+        settings.input_dir,
+        settings.formats,
+        recursive=settings.recursive,
+        output_dir=settings.output_dir,
     )
     with OutputFolder(settings.output_dir) as output:
         run.plan = output.plan(run.scan, settings, recipe)
@@ -299,6 +302,15 @@ def test_a_run_without_the_flag_keeps_the_captions_below(settings: Settings) -> 
     assert images(settings) == KEYS[:4]
     summary = json.loads((settings.output_dir / "summary.json").read_text())
     assert (summary["counts"]["unasked"], summary["counts"]["gone"]) == (3, 1)
+
+
+def test_a_format_that_is_not_asked_for_any_more_keeps_its_captions(settings: Settings) -> None:
+    fill(settings.input_dir, "a/5.webp")
+    run_through(settings.model_copy(update={"formats": ("all",)}))
+    _, plan = run_through(settings)
+    assert (plan.todo, plan.gone) == ((), ())
+    assert [earlier.image for earlier in plan.unasked] == ["a/5.webp"]
+    assert images(settings) == [*KEYS[:2], "a/5.webp", *KEYS[2:]]
 
 
 def test_a_folder_that_cannot_be_read_does_not_take_its_captions_along(settings: Settings) -> None:
