@@ -30,7 +30,11 @@ WHEEL, TURNS = 120, 600
 WATCH = """() => {
     window.frames = [];
     let before = performance.now();
-    const frame = (now) => { window.frames.push(now - before); before = now; window.watching = requestAnimationFrame(frame); };
+    const frame = (now) => {
+        window.frames.push(now - before);
+        before = now;
+        window.watching = requestAnimationFrame(frame);
+    };
     window.watching = requestAnimationFrame(frame);
 }"""
 IS_OPEN = """() => document.querySelector("#count").textContent

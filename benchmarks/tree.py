@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks import pictures
 from benchmarks.checkpoint import EMBEDDED
 from benchmarks.environment import ROOT, this_machine
+from captioner.asking.prompts import Prompts
 from captioner.output.folder import PROVENANCE, OutputFolder
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
@@ -43,7 +44,7 @@ began = time.perf_counter()
 found = scan(settings.input_dir, recursive=True, output_dir=settings.output_dir)
 scanned = time.perf_counter()
 recipe = Recipe.of(settings, known_revision(settings))
-plan, _ = OutputFolder(settings.output_dir).preview(found, settings, recipe)
+plan, _ = OutputFolder(settings.output_dir).preview(found, settings, recipe, Prompts(settings).of)
 planned = time.perf_counter()
 print(scanned - began, planned - scanned, len(plan.todo), len(plan.up_to_date))
 """
@@ -68,7 +69,9 @@ def caption_all(settings: Settings, revision: str) -> None:
     figures = Generation("A picture.", "stop", 100, 80, 64, 64, 4, 0.1, 0.1)
     with OutputFolder(settings.output_dir) as output:
         recipe = Recipe.of(settings, revision)
-        jobs = output.plan(scan(settings.input_dir, recursive=True), settings, recipe).todo
+        jobs = output.plan(
+            scan(settings.input_dir, recursive=True), settings, recipe, Prompts(settings).of
+        ).todo
         stamp = stamp_of(found[0].path)
         output.save(Caption(jobs[0], settings.user_prompt, figures, stamp), recipe)
     line = json.loads((settings.output_dir / PROVENANCE).read_text())

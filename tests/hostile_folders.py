@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, known_revision
 from captioner.errors import CaptionerError
 from captioner.output.folder import OutputFolder
@@ -36,6 +37,7 @@ CHECKPOINT_FILES = (
     *("tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"),
 )
 FIGURES: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
+FIGURES |= {"fields": None, "said": ""}
 
 
 def socket_at(path: Path) -> None:
@@ -148,7 +150,7 @@ def run_through(
     at(MOMENTS[0])
     output.check()
     with output:
-        run.plan = output.plan(run.scan, settings, Recipe.of(settings, "1"))
+        run.plan = output.plan(run.scan, settings, Recipe.of(settings, "1"), Prompts(settings).of)
         at(MOMENTS[1])
         for job in run.plan.todo:
             if job.picture.key not in only:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from captioner.asking.prompts import Prompts
 from captioner.errors import UnreadableImage
 from captioner.groups import FORMATS as NAMES
 from captioner.groups import PictureSettings
@@ -25,7 +26,7 @@ from captioner.pictures.reading import validate
 from captioner.pictures.scan import scan
 from captioner.pictures.sizes import sizes
 from captioner.plan import Plan
-from captioner.records import Recipe, Skipped
+from captioner.records import Picture, Recipe, Skipped
 from captioner.settings import Settings
 from tests.conftest import ROOT, draw_picture
 from tests.test_images import SWAPPED, Pixels, composited, difference, gradient, grey
@@ -185,8 +186,9 @@ def test_sizes_are_known_without_decoding(name: str, tmp_path: Path) -> None:
         put(tmp_path / f"{number}.{name}", data)
         put(tmp_path / f"plain{number}.{name}", written(image, name))
     paths = sorted(tmp_path.iterdir())
-    assert sizes(paths, ALL) == [check_image(path, ALL) for path in paths]
-    assert sizes(paths, ALL) == [load_image(path, 0, formats=ALL).size for path in paths]
+    pictures = [Picture(path.name, path) for path in paths]
+    assert sizes(pictures, ALL) == [check_image(path, ALL) for path in paths]
+    assert sizes(pictures, ALL) == [load_image(path, 0, formats=ALL).size for path in paths]
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -351,7 +353,7 @@ def huge(name: str) -> bytes:
 def test_a_bomb_is_refused_by_its_head(name: str, tmp_path: Path) -> None:
     path = put(tmp_path / f"a.{name}", huge(name))
     assert reason(path) == "more than 178,956,970 pixels"
-    (found,) = sizes([path], ALL)
+    (found,) = sizes([Picture(path.name, path)], ALL)
     assert str(found) == "more than 178,956,970 pixels"
 
 
@@ -361,7 +363,7 @@ def test_hardly_a_file_at_all(name: str, tmp_path: Path) -> None:
     for length in range(0, min(64, len(data) - 4), 3):
         path = put(tmp_path / f"a.{name}", data[:length])
         assert reason(path).isprintable()
-        (found,) = sizes([path], ALL)
+        (found,) = sizes([Picture(path.name, path)], ALL)
         assert length > 20 or isinstance(found, UnreadableImage)
 
 
@@ -418,7 +420,7 @@ def test_what_was_in_no_format_is_looked_at_again_when_others_are_asked_for(
     def planned(*formats: str) -> Plan:
         settings = folders.model_copy(update={"formats": formats})
         found = scan(settings.input_dir, formats)
-        plan = output.plan(found, settings, Recipe.of(settings, "abc"))
+        plan = output.plan(found, settings, Recipe.of(settings, "abc"), Prompts(settings).of)
         for job in plan.todo:
             if isinstance(result := validate(job, formats), Skipped):
                 output.skip(result)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from captioner.asking.prompts import Prompts
 from captioner.errors import OutputError
 from captioner.export.exporting import export
 from captioner.export.place import Options
@@ -250,7 +251,7 @@ def run_through(
         output_dir=settings.output_dir,
     )
     with OutputFolder(settings.output_dir) as output:
-        run.plan = output.plan(run.scan, settings, recipe)
+        run.plan = output.plan(run.scan, settings, recipe, Prompts(settings).of)
         meanwhile(run.plan)
         for job in run.plan.todo:
             text = f"What {job.picture.key} shows."
@@ -321,7 +322,7 @@ def test_a_folder_that_cannot_be_read_does_not_take_its_captions_along(settings:
     # root, who may be running this, is refused nothing
     run.scan = Scan(left, found.directory, unread=[("a/b", "Permission denied")])
     with OutputFolder(settings.output_dir) as output:
-        run.plan = output.plan(run.scan, settings, Recipe.of(settings, "1"))
+        run.plan = output.plan(run.scan, settings, Recipe.of(settings, "1"), Prompts(settings).of)
         output.finish(run)
     assert run.plan.gone == ()
     assert images(settings) == KEYS

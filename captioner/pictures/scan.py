@@ -34,6 +34,7 @@ from captioner.text import printable
 
 # what Finder shows as one file: folders of a photo program, with previews and names that it chose
 LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
+FOLDER_PROMPT = "prompt.txt"  # what is to be asked about the pictures of its folder
 THUMBNAIL = re.compile(r"(.*/)?gallery/thumbnails/[0-9a-f]{64}\.jpg")  # below an output directory
 MOST_LOOKED_AT = 100_000  # entries, when all that is asked is whether there are pictures below
 
@@ -151,10 +152,12 @@ class _Looking:
         return (found.st_dev, found.st_ino) == self._output
 
     def ignored_as(self, entry: Entry, recursive: bool) -> str | None:
-        """What an entry is when it is no picture of the directory: empty for a folder that is no
-        news; None when it is one."""
+        """What an entry is when it is no picture of the directory: empty for what is no news, such
+        as a prompt, which is read later; None when it is one."""
         if entry.name.startswith("."):
             return HIDDEN
+        if entry.name == FOLDER_PROMPT:
+            return ""
         try:
             if entry.is_symlink():
                 return self._link(entry, recursive)
