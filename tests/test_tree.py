@@ -30,7 +30,7 @@ from captioner.pictures.stamps import stamp_of
 from captioner.plan import Plan, Scan
 from captioner.records import Caption, Generation, Job, Picture, Recipe, Skipped
 from captioner.run import Run
-from captioner.settings import Settings
+from captioner.settings import DEFAULTS, Settings
 from tests.conftest import draw_picture
 from tests.test_scanning import same_file
 
@@ -129,6 +129,8 @@ def test_a_tree_may_be_as_deep_as_paths_may_be_long(tmp_path: Path) -> None:
     assert [p.key for p in found.pictures] == ["d/a.png", "d/" * 1201 + "a.png", "z/last.png"]
     ((folder, reason),) = found.unread
     assert folder.startswith("d/d/d/") and reason == "File name too long"
+    deep = Prompts(Settings(input_dir=tmp_path)).of(found.pictures[1])  # looks upwards for one
+    assert deep.user_prompt == DEFAULTS.user_prompt
     # neither is it mirrored where its path would be too long with the output folder's
     files = caption_file_names([p.key for p in found.pictures], longest=2500)
     assert [files[0], files[2]] == ["d/a.json", "z/last.json"]
@@ -256,7 +258,9 @@ def run_through(
         for job in run.plan.todo:
             text = f"What {job.picture.key} shows."
             made = Generation(**FIGURES | {"text": text, "finish_reason": "stop", "flags": ()})
-            caption = Caption(job, "p", made, stamp_of(job.picture.path, job.picture.root))
+            caption = Caption(
+                job, settings.user_prompt, made, stamp_of(job.picture.path, job.picture.root)
+            )
             output.save(caption, recipe)
             run.add(caption)
         output.finish(run)
