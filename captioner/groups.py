@@ -20,13 +20,22 @@ from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
 from captioner.answers import asked_twice, read_asks, read_schema
-from captioner.fields import Colour, InRecipe, NotInRecipe, Place, split_at_commas
+from captioner.fields import (
+    Colour,
+    InRecipe,
+    Language,
+    NotInRecipe,
+    Phrases,
+    Place,
+    split_at_commas,
+)
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
 MAX_TOKENS = 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
+FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "gif", "tiff", "bmp", "heic")
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
 
 
@@ -40,7 +49,7 @@ class FolderSettings(_Group):
     input_dir: Annotated[Place, NotInRecipe("the file's own bytes count, wherever it is")] = Field(
         default=Path("input"),
         title="Input directory",
-        description="The directory whose PNG, JPG and JPEG files are captioned.",
+        description="The directory whose picture files are captioned.",
         json_schema_extra=NOT_EMPTY,
     )
     recursive: Annotated[bool, NotInRecipe("says where pictures are looked for")] = Field(
@@ -69,8 +78,7 @@ class AgainSettings(_Group):
     retry_flagged: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
         title="Retry flagged captions",
-        description="Caption again what was flagged as truncated, repetitive or empty, "
-        "and nothing else.",
+        description="Caption again what was flagged, for whatever reason, and nothing else.",
     )
     limit: Annotated[int | None, NotInRecipe("says what is done, not how")] = Field(
         default=None,
@@ -84,18 +92,36 @@ class AgainSettings(_Group):
 class PromptSettings(_Group):
     """What the model is asked."""
 
+    preset: Annotated[
+        Literal["caption", "alt-text", "keywords", "diagram", "document", "photo", "training"]
+        | Place
+        | None,
+        NotInRecipe("its values count, one by one"),
+    ] = Field(
+        default=None,
+        title="Preset",
+        description="Prompts and other settings for a purpose, which are used where a setting is "
+        "not given; or a file of one's own, such as ./mine.toml.",
+    )
     user_prompt: Annotated[str, InRecipe("user prompt")] = Field(
         default=DEFAULT_USER_PROMPT,
         min_length=1,
         max_length=MAX_PROMPT_LENGTH,
         title="User prompt",
-        description="The text shown to the model alongside each image.",
+        description="The text shown to the model alongside each image, or the file that holds it "
+        "behind an @. It may hold {name}, {stem}, {folder}, {taken}, {width} and {height}.",
     )
     system_prompt: Annotated[str | None, InRecipe("system prompt")] = Field(
         default=None,
         max_length=MAX_PROMPT_LENGTH,
         title="System prompt",
         description="The system role of the assistant. Left out when it is not given.",
+    )
+    language: Annotated[Language | None, NotInRecipe("it is asked for in the prompt")] = Field(
+        default=None,
+        title="Language",
+        description="The language that captions are asked for in, such as de; those in another "
+        "one are flagged.",
     )
     answer_schema: Annotated[str | None, BeforeValidator(read_schema), InRecipe("schema")] = Field(
         default=None,
@@ -114,6 +140,17 @@ class PromptSettings(_Group):
         description="More to ask of each picture in the same look, each as NAME=PROMPT; the answer "
         "becomes the field of that name.",
     )
+    banned_phrase: Annotated[Phrases, NoDecode, InRecipe("banned phrases")] = Field(
+        default=(),
+        title="Banned phrases",
+        description="A caption that holds one of them is asked for again, and flagged when that "
+        "does not help.",
+    )
+    remove_openings: Annotated[Phrases, NoDecode, InRecipe("openings")] = Field(
+        default=(),
+        title="Openings to remove",
+        description="What is removed from the beginning of a caption, such as: This image shows.",
+    )
 
     @field_validator("ask")
     @classmethod
@@ -131,7 +168,8 @@ class DecodingSettings(_Group):
         ge=1,
         le=MAX_TOKENS,
         title="Tokens at most",
-        description="A caption is cut after this many tokens.",
+        description="A caption is cut after this many tokens; earlier ones that ended by "
+        "themselves stay.",
     )
     temperature: Annotated[float, InRecipe("temperature")] = Field(
         default=0.0,
@@ -168,8 +206,22 @@ class ModelSettings(_Group):
 
 
 class PictureSettings(_Group):
-    """How the model sees a picture."""
+    """Which files are pictures, and how the model sees one."""
 
+    formats: Annotated[
+        tuple[
+            Literal["png", "jpg", "jpeg", "webp", "avif", "gif", "tiff", "bmp", "heic", "all"], ...
+        ],
+        NoDecode,  # a variable holds `png,heic` like the flag
+        BeforeValidator(split_at_commas),
+        NotInRecipe("the file's own bytes count, whatever its format"),
+    ] = Field(
+        default=("png", "jpg", "jpeg"),
+        min_length=1,
+        title="Picture formats",
+        description="The files that are captioned, by their suffixes: png, jpg, jpeg, webp, avif, "
+        "gif, tiff, bmp, heic, or all.",
+    )
     max_pixels: Annotated[int, InRecipe("pixel cap")] = Field(
         default=2_097_152,
         ge=0,
@@ -232,7 +284,7 @@ class ResultSettings(_Group):
     include_flagged: Annotated[bool, NotInRecipe("which captions are exported")] = Field(
         default=False,
         title="Export flagged captions too",
-        description="Export also captions that are flagged as truncated, repetitive or empty.",
+        description="Export also captions that are flagged, for whatever reason.",
     )
     xmp_name: Annotated[Literal["darktable", "adobe"], NotInRecipe("how exports are named")] = (
         Field(

@@ -55,6 +55,7 @@ class Run:
         run = cls(settings)
         if run._watch:
             run._watch.run = run
+            run._watch.begun.set()
         return run
 
     def close(self) -> None:
@@ -154,7 +155,8 @@ class Run:
             left = len(self.plan.todo) - self.done
             return f"Interrupted: {so_far}" + (f", {left} to go" if left else "")
         if self.scan and not self.scan.pictures:
-            nothing = f"No PNG, JPG or JPEG files in {printable(str(self.settings.input_dir))}"
+            where = printable(str(self.settings.input_dir))
+            nothing = f"No {self.settings.format_names} files in {where}"
             return "; ".join(filter(None, (nothing, self.scan.deeper)))
         return self.counts()
 
@@ -164,6 +166,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.run: Run | None = None  # as soon as there is one
+        self.begun = threading.Event()  # set then
         self.over = threading.Event()  # set when nothing more happens in it
 
 

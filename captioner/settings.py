@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from captioner.fields import InRecipe
 from captioner.groups import (
-    DEFAULT_REPO_ID,
+    FORMATS,
     AgainSettings,
     DecodingSettings,
     DeviceSettings,
@@ -54,9 +54,19 @@ class Settings(
         }
 
     def from_a_form(self) -> "Settings":
-        """The same, but that nobody gave the default repository: a form hands in every default."""
-        given = self.model_fields_set - {"repo_id" if self.repo_id == DEFAULT_REPO_ID else ""}
-        return Settings.model_construct(**{name: getattr(self, name) for name in given})
+        """The same, but that nobody gave what has its default: a form hands in every default."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return Settings.model_construct(
+            **{name: value for name, value in values.items() if value != fields[name].default}
+        )
+
+    @property
+    def format_names(self) -> str:
+        """For example `PNG, JPG or JPEG`."""
+        names = [name.upper() for name in dict.fromkeys(self.formats) if name != "all"]
+        names = [name.upper() for name in FORMATS] if "all" in self.formats else names
+        return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
     @property
     def may_download_into_model(self) -> bool:

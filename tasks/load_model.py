@@ -3,7 +3,6 @@
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from captioner.answers import questions
 from captioner.checkpoint.inspect import is_embedded
 from captioner.checkpoint.memory import check_fits
 from captioner.checkpoint.prompts import remark_on_length
@@ -12,7 +11,7 @@ from captioner.device.device import Device
 from captioner.device.families import BATCHED
 from captioner.device.model import usable_memory_bytes
 from captioner.macos import wires_no_memory
-from captioner.records import Checkpoint
+from captioner.records import Asked, Checkpoint
 from captioner.run import Run
 from captioner.text import gigabytes, printable
 
@@ -42,8 +41,8 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
             "one that fills most of the memory may be slow.",
             old,
         )
-    asked = [settings.user_prompt, *(prompt for _, prompt in questions(settings.ask))]
-    tokens = try_out(checkpoint.directory, max(asked, key=len), settings.system_prompt)
+    longest = max((job.asked for job in run.plan.todo), key=Asked.characters)
+    tokens = try_out(checkpoint.directory, longest.prompt, longest.system_prompt)
     if tokens and (remark := remark_on_length(tokens, checkpoint.directory, settings)):
         logger.warning("%s", remark)
     device = Device(

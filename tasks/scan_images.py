@@ -18,7 +18,12 @@ def scan_images(run: Run) -> Scan:
         InputError: the directory cannot be listed any more.
     """
     settings, logger = run.settings, get_run_logger()
-    found = scan(settings.input_dir, recursive=settings.recursive, output_dir=settings.output_dir)
+    found = scan(
+        settings.input_dir,
+        settings.formats,
+        recursive=settings.recursive,
+        output_dir=settings.output_dir,
+    )
     where = printable(str(settings.input_dir))
     if settings.recursive:
         where += f" and {counted(found.folders, 'folder')} below"
@@ -29,7 +34,8 @@ def scan_images(run: Run) -> Scan:
         logger.info("Ignored: %s", found.ignored)
     if not found.pictures:
         logger.warning(
-            "There is no PNG, JPG or JPEG file to caption in %s%s.",
+            "There is no %s file to caption in %s%s.",
+            settings.format_names,
             where,
             f"; {found.deeper}" if found.deeper else "",
         )

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from captioner.asking.prompts import Prompts
 from captioner.output.folder import OutputFolder
 from captioner.pages.gallery import write_gallery
+from captioner.pictures.reading import Reader
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
 from captioner.records import Caption, DeviceFigures, Failure, Generation, Recipe, Skipped
@@ -33,6 +35,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 EDITED = {"ordner ü.png": "Eine Kiste"}
+THUMBNAILS = ("a.png", "cut.png")  # the others were captioned before there were any
 FAILED, SKIPPED = "failed.png", "skipped.png"
 
 
@@ -50,7 +53,7 @@ def finished(folder: Path) -> Settings:
     run.scan = scan(settings.input_dir)
     recipe = Recipe.of(settings, "abc")
     with OutputFolder(settings.output_dir) as output:
-        run.plan = output.plan(run.scan, settings, recipe)
+        run.plan = output.plan(run.scan, settings, recipe, Prompts(settings).of)
         for job in run.plan.todo:
             key, stamp = job.picture.key, stamp_of(job.picture.path)
             if key == FAILED:
@@ -62,7 +65,9 @@ def finished(folder: Path) -> Settings:
                 text = CAPTIONS[key]
                 made = Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0, flags=flags)
                 made = replace(made, fields=FIELDS.get(key))
-                caption = Caption(job, "Describe it.", made, stamp)
+                reader = Reader(job.picture, 0, "white", thumbnail=key in THUMBNAILS)
+                reader.read()
+                caption = Caption(job, "Describe it.", made, stamp, reader.thumbnail)
                 output.save(caption, recipe)
                 run.add(caption)
         run.end(DeviceFigures())

@@ -96,8 +96,9 @@ def test_a_plan_of_a_folder_with_everything_in_it(folders: Settings, tmp_path: P
     lines = said(run)
     assert lines["Pictures"] == f"15 in {folders.input_dir}"
     assert lines["Ignored"] == (
-        "2 HEIC, 1 WEBP, 2 other files; 1 link that leads nowhere or elsewhere; 1 special file; "
-        "3 hidden; 2 subfolders not looked into"
+        "2 HEIC, 1 WEBP, 2 other files (--formats png,jpg,jpeg,webp,heic captions HEIC and WEBP "
+        "too); 1 link that leads nowhere or elsewhere; 1 special file; 3 hidden; "
+        "2 subfolders not looked into"
     )
     assert lines["Skipped"] == (
         "2\n1: not a PNG or JPEG file (bad\\x1b[31m.jpg)\n1: empty file (empty.png)"

@@ -374,6 +374,8 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     assert RECIPE == {
         "user_prompt": "user prompt",
         "system_prompt": "system prompt",
+        "banned_phrase": "banned phrases",
+        "remove_openings": "openings",
         "answer_schema": "schema",
         "ask": "further questions",
         "max_tokens": "token limit",
@@ -385,7 +387,8 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
         *("input_dir", "recursive", "output_dir", "overwrite", "retry_flagged", "limit"),
-        *("model", "repo_id", "batch_size", "keep_awake"),
+        *("preset", "language", "model", "repo_id", "batch_size", "keep_awake"),
+        "formats",
         *("gallery", "export", "beside", "include_flagged", "xmp_name"),
     }
     for (mark,) in marks(Settings).values():
@@ -393,7 +396,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
 
 
 def test_what_is_about_pictures_is_a_group_of_its_own() -> None:
-    assert list(GROUPS["pictures"].model_fields) == ["max_pixels", "background"]
+    assert list(GROUPS["pictures"].model_fields) == ["formats", "max_pixels", "background"]
     assert list(GROUPS["device"].model_fields) == ["batch_size", "keep_awake"]
     with pytest.raises(ValidationError):
         GROUPS["device"].model_validate({"max_pixels": 3})

@@ -24,7 +24,7 @@ def test_the_attempts_of_a_caption_sample_more_and_more_freely(work: Work) -> No
     work.begin(work.questions[0])
     (question,) = work.questions
     made = [question.request]
-    while question.again():
+    while question.again("repeats itself"):
         work.begin(question)
         made.append(question.request)
     work.finish(DONE)
@@ -43,7 +43,7 @@ def test_an_attempt_is_never_less_free_than_what_was_asked_for() -> None:
 def test_an_attempt_that_is_done_again_is_told_once(work: Work) -> None:
     work.begin(work.questions[0])
     work.begin(work.questions[0])
-    assert work.questions[0].again()
+    assert work.questions[0].again("repeats itself")
     work.begin(work.questions[0])
     work.begin(work.questions[0])
     work.finish(DONE)

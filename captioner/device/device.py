@@ -16,16 +16,12 @@ from pathlib import Path
 from typing import Literal, Self
 
 from captioner.checkpoint.memory import share_arenas
-from captioner.device.model import (
-    MlxModel,
-    freed_afterwards,
-    is_dead,
-    is_out_of_memory,
-    peak_memory_bytes,
-)
+from captioner.device.model import MlxModel, freed_afterwards, peak_memory_bytes
 from captioner.device.ready import Ready
 from captioner.device.rows import Request, Row, Rows
 from captioner.device.stopwatch import Stopwatch
+from captioner.device.troubles import cannot_compile, is_dead, is_out_of_memory
+from captioner.device.wording import BANNED, as_wished
 from captioner.device.work import Question, Work
 from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped, first_line
 from captioner.pictures.reading import Reader
@@ -33,6 +29,7 @@ from captioner.records import DeviceFigures
 
 logger = logging.getLogger(__name__)
 
+GO_ON = "run again to go on where it stopped."
 PREPARED_AT_MOST = 1  # pictures that wait for the device with their pixels in memory
 IDLE_SECONDS = 0.2  # how often a thread that waits looks whether the device was stopped
 PATIENCE_SECONDS = 2.0  # with a picture that is being read when the device stops
@@ -73,7 +70,7 @@ class Device:
         self._working: dict[Row, tuple[Ready, Question]] = {}
         self._lock = threading.Lock()  # nothing is put in line once all that is was given up
         self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
-        self._stop_asked, self._died_of = False, ""
+        self._stop_asked, self._died_of = False, f"The MLX device has died; {GO_ON}"
         loaded: Future[MlxModel] = Future()
         # daemons: one may hang in a file that cannot be read, and the process has to end
         self._thread = threading.Thread(
@@ -144,9 +141,7 @@ class Device:
     def _gone(self) -> DeviceError:
         if self._stop_asked:
             return DeviceStopped("The run was interrupted before this picture was captioned.")
-        return DeviceError(
-            f"The MLX device has died{self._died_of}; run again to go on where it stopped."
-        )
+        return DeviceError(self._died_of)
 
     # What follows runs on the device's own thread.
 
@@ -242,7 +237,7 @@ class Device:
         try:
             encoded = encode(row.prepared)
         except Exception as error:
-            if is_out_of_memory(error) or is_dead(error):
+            if is_out_of_memory(error) or is_dead(error) or cannot_compile(error):
                 raise
             del self._working[row]
             ready.work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
@@ -253,31 +248,37 @@ class Device:
         for row in rows.step():
             self.peak_memory_bytes = peak_memory_bytes()
             ready, question = self._working[row]
-            if row.loop and question.again():
-                ready.waiting.insert(0, question)
-                if ready not in self._ahead:
-                    self._ahead.appendleft(ready)
+            if row.loop and question.again("repeats itself"):
+                self._once_more(ready, question)
             else:
-                self._answer(ready.work, question, row, model)
+                self._answer(ready, question, row, model)
             del self._working[row]  # last, or a picture that fails here would be forgotten
 
-    def _answer(self, work: Work, question: Question, row: Row, model: MlxModel) -> None:
+    def _once_more(self, ready: Ready, question: Question) -> None:
+        ready.waiting.insert(0, question)
+        if ready not in self._ahead:
+            self._ahead.appendleft(ready)
+
+    def _answer(self, ready: Ready, question: Question, row: Row, model: MlxModel) -> None:
         try:
-            made = model.describe(row)
+            made = as_wished(model.describe(row), question.asked)
         except CaptionError as error:
-            work.fail(error)
-        else:
-            attempts, together = question.attempt, self._batch_size
-            work.answer(question, replace(made, attempts=attempts, batch_size=together))
+            return ready.work.fail(error)
+        if BANNED in made.flags and question.again("holds a banned phrase"):
+            return self._once_more(ready, question)
+        attempts, together = question.attempt, self._batch_size
+        ready.work.answer(question, replace(made, attempts=attempts, batch_size=together))
 
     def _give_up(self, error: Exception) -> None:
         """A lone picture fails; several are done again, one by one, to find the one that fails.
 
         When memory was the reason, all later batches are half as large. When the GPU refuses
-        everything, there is no use in going on.
+        everything, or nothing can be compiled any more, there is no use in going on.
         """
-        if is_dead(error):
-            self._died_of = f" ({first_line(error)})"
+        trouble = cannot_compile(error)
+        if trouble or is_dead(error):
+            died = f"The MLX device has died ({first_line(error)}); {GO_ON}"
+            self._died_of = f"{trouble} {GO_ON.capitalize()}" if trouble else died
             self._stopping.set()
             return
         pictures, rows = self._pictures(), list(self._working.values())

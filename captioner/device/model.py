@@ -27,6 +27,7 @@ from captioner.device.preparing import Preparer
 from captioner.device.rows import BatchedRows, OneRow, Request, Row, Rows
 from captioner.device.sampling import noise
 from captioner.device.structure import caption_of, caption_of_a_part, fields_of
+from captioner.device.troubles import cannot_compile
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.records import Generation
 from captioner.text import printable
@@ -88,6 +89,8 @@ class MlxModel:
         try:
             self._try_out()
         except Exception as error:
+            if trouble := cannot_compile(error):
+                raise CheckpointError(trouble) from error
             version = importlib.metadata.version("mlx-vlm")
             raise CheckpointError(
                 f"mlx-vlm {version} cannot caption a picture with {shown} ({self.model_type}): "
@@ -259,17 +262,6 @@ def peak_memory_bytes() -> int:
     import mlx.core as mx
 
     return int(mx.get_peak_memory())
-
-
-def is_dead(error: BaseException) -> bool:
-    """Whether the GPU refuses all that this process asks of it, as Metal does after a fault."""
-    return "SubmissionsIgnored" in str(error) or "excessive GPU errors" in str(error)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether MLX or the system refused to give memory."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "alloc" in text or "memory" in text
 
 
 @contextmanager

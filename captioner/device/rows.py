@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 from captioner.answers import questions
 from captioner.device.encoding import Encoded, Prepared
 from captioner.device.repetition import Loop, LoopDetector
+from captioner.records import Asked
 from captioner.settings import Settings
 
 # A greedy caption that is stuck would be stuck again: each further attempt samples more freely.
@@ -30,24 +31,28 @@ class Request:
     seed: int = 0
     schema: str | None = None  # that the answer is held to, as JSON
     ask: tuple[str, ...] = ()  # further questions in the same look, each as NAME=PROMPT
+    banned: tuple[str, ...] = ()  # phrases of which no answer is to hold any
+    openings: tuple[str, ...] = ()  # that are removed from the caption
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """What the settings ask for."""
+    def of(cls, settings: Settings, asked: Asked) -> Self:
+        """What the settings ask for, and that about the picture."""
         return cls(
-            settings.user_prompt,
-            settings.system_prompt,
+            asked.user_prompt,
+            asked.system_prompt,
             settings.max_tokens,
             settings.temperature,
             settings.seed,
             settings.answer_schema,
-            settings.ask,
+            asked.ask,
+            settings.banned_phrase,
+            settings.remove_openings,
         )
 
     def each(self) -> dict[str, "Request"]:
         """Every question by the name of its field, the caption's first and without a name."""
         asked = {
-            name: replace(self, user_prompt=prompt, schema=None, ask=())
+            name: replace(self, user_prompt=prompt, schema=None, ask=(), openings=())
             for name, prompt in questions(self.ask)
         }
         return {"": replace(self, ask=())} | asked

@@ -24,15 +24,16 @@ class Question:
     asked: Request
     request: Request  # of this attempt
     attempt: int = 1
+    why: str = ""  # there is more than one
     answer: Generation | None = None
 
-    def again(self) -> bool:
+    def again(self, why: str) -> bool:
         """Make the next attempt its request; False when enough were made."""
         request = self.asked.again(self.attempt)
         if request is None:
             return False
         self.attempt += 1
-        self.request = request
+        self.request, self.why = request, why
         return True
 
 
@@ -45,6 +46,7 @@ class Work:
         # the caption's first
         self.questions = [Question(name, each, each) for name, each in request.each().items()]
         self._said = 0  # the last attempt that was told of
+        self._why: dict[int, str] = {}
         self._told: SimpleQueue[int | None] = SimpleQueue()
         self._begun: Future[None] = Future()
         self._result: Future[Generation] = Future()
@@ -73,6 +75,10 @@ class Work:
         yield from iter(self._told.get, None)
         self._told.put(None)  # or whoever asks again would wait for ever
 
+    def why(self, attempt: int) -> str:
+        """Why there is that attempt, which has been told: what the one before does."""
+        return self._why[attempt]
+
     def result(self) -> Generation:
         """The caption, which is waited for.
 
@@ -95,6 +101,7 @@ class Work:
         """A question is on the device now, perhaps once more because its batch has failed."""
         if self._said < question.attempt:
             self._said = question.attempt
+            self._why[question.attempt] = question.why
             self._told.put(question.attempt)
         self._set_begun()
 

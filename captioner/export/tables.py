@@ -11,6 +11,7 @@ from captioner.export.columns import Fields, cell, columns_of
 from captioner.export.place import Place
 from captioner.output.results import Result
 from captioner.pages.thumbnails import thumbnail_bytes
+from captioner.pictures.kinds import ALL
 
 # how a cell begins that a spreadsheet would take for a formula (OWASP, "CSV Injection")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -156,7 +157,7 @@ def _thumbnail(result: Result, place: Place) -> dict[str, Any]:
     if not place.options.thumbnails:
         return {}
     picture = place.picture(result)
-    data = thumbnail_bytes(picture) if picture else None
+    data = thumbnail_bytes(picture, (ALL,)) if picture else None
     return {"thumbnail": {"bytes": data, "path": None} if data else None}
 
 

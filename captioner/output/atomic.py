@@ -52,13 +52,13 @@ def write_json_list(path: Path, values: Iterable[Any]) -> int:
     return count
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file of any kind atomically.
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file of any kind atomically; without `sync` a power failure may leave it empty.
 
     Raises:
         OSError: the disk is full or the directory cannot be written to; `path` is as it was.
     """
-    with _replacing(path) as file:
+    with _replacing(path, sync=sync) as file:
         file.buffer.write(data)
 
 
@@ -78,7 +78,7 @@ def remove_temporary_files(directory: Path) -> None:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def _replacing(path: Path, *, sync: bool = True) -> Iterator[TextIO]:
     """A temporary file beside `path` that becomes `path` when the block ends well."""
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # TEMPORARY knows it
     try:
@@ -86,7 +86,8 @@ def _replacing(path: Path) -> Iterator[TextIO]:
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
             yield cast(TextIO, file)
             file.flush()
-            flush_to_disk(file.fileno())
+            if sync:
+                flush_to_disk(file.fileno())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):  # what went wrong is said, not what went wrong besides

@@ -19,12 +19,13 @@ from captioner.output.atomic import (
 )
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lock import Lock, locked
-from captioner.output.mirror import path_in, path_to_write
+from captioner.output.mirror import path_in
 from captioner.output.ours import NotOurs, read_ours
-from captioner.output.planning import IMAGE_CHANGED, Planner
+from captioner.output.planning import IMAGE_CHANGED, Ask, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
+from captioner.output.thumbnails import Thumbnails
 from captioner.pictures.scan import natural_key
 from captioner.plan import Plan, Scan
 from captioner.records import Caption, Cost, Recipe, Skipped
@@ -45,6 +46,7 @@ class OutputFolder:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._provenance = Provenance(directory / PROVENANCE)
+        self.thumbnails = Thumbnails(directory)
         self._held = ExitStack()
         self._lock: Lock | None = None  # while nobody holds it
 
@@ -84,15 +86,16 @@ class OutputFolder:
                 "or name another with --output-dir."
             )
 
-    def plan(self, scan: Scan, settings: Settings, recipe: Recipe) -> Plan:
+    def plan(self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask) -> Plan:
         """What of the pictures is to be done, by what earlier runs left here.
 
         Raises:
-            InputError: something else is in the place of its provenance.
+            InputError: something else is in the place of its provenance, or what `ask` is to say
+                about a picture cannot be asked.
             OutputError: the directory can be neither read nor written.
         """
         try:
-            planner = Planner(self._directory, self._provenance, settings, recipe)
+            planner = Planner(self._directory, self._provenance, settings, recipe, ask)
             self._remove_temporary_files(planner.folders())
             self._provenance.mend()  # now that it is known to be ours
             return planner.plan(scan.pictures)
@@ -102,16 +105,19 @@ class OutputFolder:
                 "check its permissions, and the disk that it is on."
             ) from error
 
-    def preview(self, scan: Scan, settings: Settings, recipe: Recipe) -> tuple[Plan, list[Cost]]:
+    def preview(
+        self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask
+    ) -> tuple[Plan, list[Cost]]:
         """The plan of a run that would begin now, and what captions of the same model cost here.
 
         Writes nothing, makes nothing and holds nothing: a run may be writing meanwhile.
 
         Raises:
+            InputError: as `plan` does.
             OutputError: the provenance cannot be read.
         """
         provenance = OnlyRead(self._directory / PROVENANCE)
-        planner = Planner(self._directory, provenance, settings, recipe)
+        planner = Planner(self._directory, provenance, settings, recipe, ask)
         return planner.plan(scan.pictures), planner.costs()
 
     def save(self, caption: Caption, recipe: Recipe) -> str:
@@ -125,10 +131,12 @@ class OutputFolder:
         self._provenance.add_caption(caption, recipe)
         path = self._directory / caption.job.caption_file
         try:
-            path_to_write(self._directory, caption.job.caption_file)
+            path_in(self._directory, caption.job.caption_file, make=True)
             write_json(path, entry_of(caption))
         except OSError as error:
             raise cannot_write(path, error) from error
+        if caption.thumbnail is not None:
+            self.thumbnails.add(caption.stamp, caption.thumbnail)
         return caption.job.caption_file
 
     def skip(self, skipped: Skipped) -> None:
@@ -179,7 +187,7 @@ class OutputFolder:
         path = self._directory / name
         try:
             data = text.encode("utf-8", "backslashreplace")
-            write_bytes(path_to_write(self._directory, name), data)
+            write_bytes(path_in(self._directory, name, make=True), data)
         except OSError as error:
             raise cannot_write(path, error) from error
 

@@ -64,7 +64,7 @@ class Provenance:
         self._lines = Lines(path, OPENING)
 
     def add_caption(self, caption: Caption, recipe: Recipe) -> None:
-        """Append the line of a caption that is about to be saved.
+        """Append the line of a caption that is about to be saved; `recipe` is that of the run.
 
         Raises:
             OutputError: it cannot be written; the file is as it was.
@@ -89,7 +89,7 @@ class Provenance:
             batch_size=generation.batch_size,
             repo_id=recipe.repo_id,
             revision=recipe.revision,
-            **_settings(recipe),
+            **_settings(recipe.asking(replace(caption.job.asked, user_prompt=caption.prompt))),
         )
 
     def add_skipped(self, skipped: Skipped) -> None:
@@ -263,7 +263,7 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         source,
         file,
         digest_of_line(line),
-        before.earlier | {before.entry_digest},
+        before.earlier | {before.entry_digest} if before.entry_digest else before.earlier,
         datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(
             # a setting that is newer than the line had its default
@@ -272,6 +272,7 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
             ),
             line["repo_id"],
             str(line["revision"]),
+            line.get("finish_reason") == "stop",
         ),
         bool(line["flags"]),
         program=str(line["program"]),

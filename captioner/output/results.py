@@ -5,7 +5,7 @@ All of it is untrusted: whoever can write to the folder can say anything there.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from captioner.output.provenance import FILE_NAME, Provenance, digest_of_line
 from captioner.pictures.names import RESERVED
 from captioner.pictures.scan import natural_key
 from captioner.pictures.tree import Tree
+from captioner.records import Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Figures:
     revision: str | None
     sha256: str | None  # of the picture's bytes
     at: str | None  # when it was made, ISO 8601
+    source: Stamp | None = None  # the picture's file as it was then, or when it was last seen
 
 
 NO_FIGURES = Figures(b"", "", (), None, None, None, None, None, None, None, None, None)
@@ -133,8 +135,11 @@ def _figures(directory: Path) -> dict[str, Figures]:
     latest: dict[str, Figures] = {}
     for made in Provenance(directory / FILE_NAME).values():
         with suppress(ValueError, LookupError, TypeError, OverflowError):  # the next run says so
+            image = str(made["image"])
             if made["result"] == "captioned":
-                latest[str(made["image"])] = _understood(made)
+                latest[image] = _understood(made)
+            elif made["result"] == "touched":
+                latest[image] = replace(latest[image], source=_source(made))
     return latest
 
 
@@ -162,4 +167,10 @@ def _understood(made: dict[str, Any]) -> Figures:
         text("revision"),
         text("image_sha256"),
         text("at"),
+        _source(made),
     )
+
+
+def _source(made: dict[str, Any]) -> Stamp:
+    size, modified = int(made["image_bytes"]), int(made["image_mtime_ns"])
+    return Stamp(size, modified, str(made["image_sha256"]))

@@ -34,7 +34,7 @@ CELL = SIDE + 20  # pixels; a table would squeeze the thumbnails
 
 def page(run: Run, output: OutputFolder) -> str:
     """The page as Markdown; less than half a megabyte."""
-    thumbnails = _Thumbnails()
+    thumbnails = _Thumbnails(run.settings.formats)
 
     def section(title: str, chosen: list[Row], limit: int) -> list[str]:
         spoken = [(row, Said.of(row, run, output)) for row in chosen[:limit]]
@@ -56,11 +56,13 @@ def page(run: Run, output: OutputFolder) -> str:
 class _Thumbnails:
     """Thumbnails until all that fit into a page are made."""
 
-    def __init__(self) -> None:
+    def __init__(self, formats: Iterable[str]) -> None:
+        self._formats = tuple(formats)
         self._left = THUMBNAIL_CHARACTERS
 
     def __call__(self, picture: Picture) -> str:
-        address = thumbnail(picture.path, picture.root) if self._left > 0 else None
+        path, root = picture.path, picture.root
+        address = thumbnail(path, self._formats, root) if self._left > 0 else None
         if address is None or len(address) > self._left:
             return ""
         self._left -= len(address)

@@ -29,8 +29,8 @@ def kind_of(suffix: str) -> str:
     return word if word.isascii() and word.isalnum() and len(word) <= LONGEST_SUFFIX else OTHER
 
 
-def in_words(ignored: Counter[str]) -> str:
-    """For example `14 HEIC, 3 WEBP; 2 subfolders not looked into`.
+def in_words(ignored: Counter[str], hint: str = "") -> str:
+    """For example `14 HEIC, 3 WEBP; 2 subfolders not looked into`, with a hint behind the files.
 
     Empty when nothing but hidden files was ignored, as nearly every folder of a Mac has them.
     """
@@ -42,7 +42,8 @@ def in_words(ignored: Counter[str]) -> str:
     if rest := ignored[OTHER] + sum(kinds[kind] for kind in ranked[KINDS_SHOWN:]):
         files.append(counted(rest, "other file"))
     others = [counted(ignored[kind], *WORDS[kind]) for kind in WORDS if kind in ignored]
-    return "; ".join(filter(None, (", ".join(files), *others)))
+    named = ", ".join(files) + (f" ({hint})" if hint else "")
+    return "; ".join(filter(None, (named, *others)))
 
 
 def unread_in_words(folders: Sequence[tuple[str, str]]) -> str:

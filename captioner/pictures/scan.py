@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
@@ -15,7 +15,6 @@ from pathlib import Path
 
 from captioner.errors import InputError, InputGone
 from captioner.macos import why_refused
-from captioner.pictures.files import opened
 from captioner.pictures.ignored import (
     DEEPER,
     FOLDER_LINK,
@@ -27,16 +26,16 @@ from captioner.pictures.ignored import (
     in_words,
     kind_of,
 )
+from captioner.pictures.kinds import DEFAULT, others, suffixes
 from captioner.pictures.tree import Entry, Tree
 from captioner.plan import Scan
 from captioner.records import Picture
 from captioner.text import printable
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
 # what Finder shows as one file: folders of a photo program, with previews and names that it chose
 LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
-GALLERY = "gallery/"  # below an output directory, with pictures that we made in folders of its own
-GALLERY_DATA, GALLERY_OPENING = "data.js", b"const RESULTS ="
+FOLDER_PROMPT = "prompt.txt"  # what is to be asked about the pictures of its folder
+THUMBNAIL = re.compile(r"(.*/)?gallery/thumbnails/[0-9a-f]{64}\.jpg")  # below an output directory
 MOST_LOOKED_AT = 100_000  # entries, when all that is asked is whether there are pictures below
 
 
@@ -57,8 +56,14 @@ def check_input(directory: Path) -> None:
         raise InputError(f"Input directory {shown} cannot be read; check its permissions.")
 
 
-def scan(directory: Path, *, recursive: bool = False, output_dir: Path | None = None) -> Scan:
-    """The PNG, JPG and JPEG files of `directory`, and those of the folders below it when it is
+def scan(
+    directory: Path,
+    formats: Iterable[str] = DEFAULT,
+    *,
+    recursive: bool = False,
+    output_dir: Path | None = None,
+) -> Scan:
+    """The files of `directory` in these formats, and those of the folders below it when it is
     `recursive`, in natural order (`diagram2`, `diagram10`), a folder's own before those below it.
 
     Hidden files and folders, macOS's `._` doubles, anything that is not a regular file, and links
@@ -69,7 +74,7 @@ def scan(directory: Path, *, recursive: bool = False, output_dir: Path | None = 
     Raises:
         InputError: the directory cannot be listed any more.
     """
-    looking = _Looking(directory, output_dir)
+    looking = _Looking(directory, suffixes(formats), output_dir)
     keys: list[str] = []
     ignored: Counter[str] = Counter()
     tree = Tree(directory, deep=recursive, leave=looking.leaves)
@@ -77,7 +82,7 @@ def scan(directory: Path, *, recursive: bool = False, output_dir: Path | None = 
         place = _identity(directory)
         for folder, entry in tree.entries():
             kind = looking.ignored_as(entry, recursive)
-            if kind is None:
+            if kind is None and not THUMBNAIL.fullmatch(folder + entry.name):
                 keys.append(folder + entry.name)
             elif kind:
                 ignored[kind] += 1
@@ -91,7 +96,7 @@ def scan(directory: Path, *, recursive: bool = False, output_dir: Path | None = 
     return Scan(
         pictures,
         place,
-        in_words(ignored),
+        in_words(ignored, others(formats, ignored)),
         tree.folders,
         sorted(tree.refused),
         deeper=DEEPER if is_deeper else "",
@@ -127,8 +132,9 @@ def _identity(directory: Path) -> tuple[int, int]:
 class _Looking:
     """What counts in the folders that are looked through."""
 
-    def __init__(self, directory: Path, output_dir: Path | None) -> None:
+    def __init__(self, directory: Path, ends: tuple[str, ...], output_dir: Path | None) -> None:
         self._directory = directory
+        self._ends = ends  # of the names of pictures
         self._real = directory.resolve()
         self._output: tuple[int, int] | None = None
         if output_dir is not None:
@@ -139,23 +145,24 @@ class _Looking:
         """Whether a folder is left alone."""
         if entry.name.lower().endswith(LIBRARIES):
             return True
-        if self._output is not None:
-            with suppress(OSError):
-                found = entry.stat(follow_symlinks=False)
-                if (found.st_dev, found.st_ino) == self._output:
-                    return True
-        return f"/{folder}".endswith(f"/{GALLERY}") and _is_gallery(self._directory / folder)
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:  # why it cannot be listed is found out in its turn
+            return False
+        return (found.st_dev, found.st_ino) == self._output
 
     def ignored_as(self, entry: Entry, recursive: bool) -> str | None:
-        """What an entry is when it is no picture of the directory: empty for a folder that is no
-        news; None when it is one."""
+        """What an entry is when it is no picture of the directory: empty for what is no news, such
+        as a prompt, which is read later; None when it is one."""
         if entry.name.startswith("."):
             return HIDDEN
+        if entry.name == FOLDER_PROMPT:
+            return ""
         try:
             if entry.is_symlink():
                 return self._link(entry, recursive)
             if not entry.is_dir():
-                return _kind(entry.name, entry.is_file())
+                return _kind(entry.name, entry.is_file(), self._ends)
             if not recursive:
                 return SUBFOLDER
             return LIBRARY if entry.name.lower().endswith(LIBRARIES) else ""
@@ -173,24 +180,15 @@ class _Looking:
     def _link(self, entry: Entry, recursive: bool) -> str | None:
         target = Path(entry.path).resolve(strict=True)
         if target.is_relative_to(self._real) and target.is_file():
-            return _kind(entry.name, True)
+            return _kind(entry.name, True, self._ends)
         return FOLDER_LINK if recursive and target.is_dir() else LINK
 
 
-def _is_gallery(directory: Path) -> bool:
-    """Whether the gallery of a run is in it."""
-    try:
-        with opened(directory / GALLERY_DATA) as file:
-            return file.read(len(GALLERY_OPENING)) == GALLERY_OPENING
-    except OSError:
-        return False
-
-
-def _kind(name: str, regular: bool) -> str | None:
+def _kind(name: str, regular: bool, ends: tuple[str, ...]) -> str | None:
     """The suffix of a file that is no picture, such as `HEIC`, or what else keeps it from being."""
     if not regular:
         return SPECIAL
-    return None if name.lower().endswith(SUFFIXES) else kind_of(Path(name).suffix)
+    return None if name.lower().endswith(ends) else kind_of(Path(name).suffix)
 
 
 def _exists(path: Path) -> bool:

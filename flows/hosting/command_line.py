@@ -137,6 +137,9 @@ class CommandLine(Flags):
         default=False,
         description="Say what a run would do and how long that may take, and do nothing.",
     )
+    list_presets: bool = Field(
+        default=False, description="Say what presets there are, a line each, and do nothing."
+    )
     quiet: bool = Field(default=False, description="Show problems and the end only.")
     log_file: Annotated[Place, AfterValidator(_writable)] | None = Field(
         default=None, description="Append all lines to this file, also those of a quiet run."

@@ -63,7 +63,7 @@ def _rows(found: Forecast, settings: Settings) -> Iterator[Row]:
     yield "Pictures", f"{len(found.scan.pictures):,} in {where}"
     if not found.scan.pictures:
         more = f"; {found.scan.deeper}" if found.scan.deeper else ""
-        yield "", f"There is no PNG, JPG or JPEG file to caption{more}."
+        yield "", f"There is no {settings.format_names} file to caption{more}."
     if found.scan.unread:
         yield "Left out", unread_in_words(found.scan.unread)
     if found.scan.ignored:

@@ -60,7 +60,9 @@ function card(result, place) {
     const image = element("img");
     image.loading = "lazy";
     image.decoding = "async";
-    image.src = result.picture;
+    image.src = result.thumbnail || result.picture;
+    // a thumbnail that has gone; the picture itself may be in a format that this browser cannot show
+    if (result.thumbnail) image.addEventListener("error", () => { image.src = result.picture; }, { once: true });
     image.alt = result.state === "captioned" ? result.alt || result.text : result.name;
     button.append(image);
     button.addEventListener("click", () => enlarge(place));
@@ -179,6 +181,10 @@ function prepare() {
   byId("folder").addEventListener("change", update);
   byId("order").addEventListener("change", update);
   byId("large-copy").addEventListener("click", () => copy(shown[open], byId("large-copy")));
+  byId("large-picture").addEventListener("error", () => {
+    const small = shown[open]?.thumbnail;
+    if (small && !byId("large-picture").src.endsWith(small)) byId("large-picture").src = small;
+  });
   large.addEventListener("keydown", (event) => {
     if (event.target.tagName === "TEXTAREA") return;
     if (event.key === "ArrowLeft") step(-1);
