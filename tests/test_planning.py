@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import find_checkpoint, known_revision
 from captioner.checkpoint.fingerprint import checkpoint_fingerprint
 from captioner.errors import InputError
@@ -40,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 def planned(settings: Settings) -> Plan:
     recipe = Recipe.of(settings, known_revision(settings))
     with OutputFolder(settings.output_dir) as output:
-        return output.plan(scan(settings.input_dir), settings, recipe)
+        return output.plan(scan(settings.input_dir), settings, recipe, Prompts(settings).of)
 
 
 def todo(settings: Settings) -> dict[str, str | None]:
@@ -60,9 +61,10 @@ def caption_all(
     recipe = Recipe.of(settings, checkpoint.revision)
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
     figures |= {"text": text, "finish_reason": finish_reason, "flags": flags}
+    figures |= {"fields": None, "said": ""}
     for job in planned(settings).todo:
         caption = Caption(
-            job, settings.user_prompt, Generation(**figures), stamp_of(job.picture.path)
+            job, job.asked.user_prompt, Generation(**figures), stamp_of(job.picture.path)
         )
         OutputFolder(settings.output_dir).save(caption, recipe)
 
@@ -173,11 +175,15 @@ def test_why_a_picture_is_captioned_again(
 OTHERS = {
     "user_prompt": "What?",
     "system_prompt": "Be brief.",
+    "banned_phrase": ("A picture",),
+    "remove_openings": ("This is", "Here is"),
     "max_tokens": 9,
     "temperature": 0.5,
     "seed": 4,
     "max_pixels": 1000,
     "background": "black",
+    "answer_schema": '{"type":"object"}',
+    "ask": ("mood=Which mood?", "alt_text=Write an alt text, in a line."),
 }
 
 
@@ -191,6 +197,34 @@ def test_a_setting_of_the_recipe_makes_a_caption_stale_and_is_named(
     caption_all(other, finish_reason="length")
     assert todo(other) == {}
     assert set(todo(settings).values()) == {f"{RECIPE[name]} changed"}
+
+
+def test_a_new_name_makes_a_caption_stale_only_where_the_prompt_tells_it(
+    settings: Settings,
+) -> None:
+    """The folder's name is what can change without the picture being another one."""
+    plain = changed(settings, user_prompt="What?")
+    naming = changed(settings, user_prompt="What is in {folder}?")
+    for each, again in ((plain, {}), (naming, dict.fromkeys("abc"))):
+        caption_all(each)
+        moved = each.input_dir.rename(each.input_dir.with_name(f"moved{len(again)}"))
+        now = changed(each, input_dir=moved)
+        assert len(todo(now)) == len(again)
+        assert set(todo(now).values()) <= {"user prompt changed"}
+        assert lines(each)[-1]["user_prompt"] == f"What{' is in in' if again else ''}?"
+        moved.rename(each.input_dir)
+        assert todo(each) == {}
+
+
+def test_a_folder_s_prompt_makes_its_captions_stale(settings: Settings) -> None:
+    caption_all(settings)
+    (settings.input_dir / "prompt.txt").write_text("What is {stem}?")
+    assert set(todo(settings).values()) == {"user prompt changed"}
+    caption_all(settings)
+    assert todo(settings) == {}
+    assert [line["user_prompt"] for line in lines(settings)[-2:]] == ["What is b?", "What is c?"]
+    (settings.input_dir / "prompt.txt").write_text("What is c?")
+    assert set(todo(settings)) == {"a.png", "b.jpg"}
 
 
 @pytest.mark.parametrize("limit", [9, 2048])
@@ -220,7 +254,7 @@ def test_a_line_that_does_not_say_how_its_caption_ended_depends_on_the_token_lim
 def test_all_that_changed_is_named(settings: Settings) -> None:
     caption_all(settings, finish_reason="length")
     assert set(todo(changed(settings, **OTHERS)).values()) == {
-        "user prompt, system prompt, token limit, temperature, seed, pixel cap, background changed"
+        f"{', '.join(RECIPE[name] for name in RECIPE)} changed"
     }
 
 
