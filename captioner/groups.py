@@ -8,11 +8,27 @@ value came from.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
-from captioner.fields import Colour, InRecipe, NotInRecipe, Place, split_at_commas
+from captioner.answers import asked_twice, read_asks, read_schema
+from captioner.fields import (
+    Colour,
+    InRecipe,
+    Language,
+    NotInRecipe,
+    Phrases,
+    Place,
+    split_at_commas,
+)
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE = 32
@@ -62,8 +78,7 @@ class AgainSettings(_Group):
     retry_flagged: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
         title="Retry flagged captions",
-        description="Caption again what was flagged as truncated, repetitive or empty, "
-        "and nothing else.",
+        description="Caption again what was flagged, for whatever reason, and nothing else.",
     )
     limit: Annotated[int | None, NotInRecipe("says what is done, not how")] = Field(
         default=None,
@@ -77,12 +92,24 @@ class AgainSettings(_Group):
 class PromptSettings(_Group):
     """What the model is asked."""
 
+    preset: Annotated[
+        Literal["caption", "alt-text", "keywords", "diagram", "document", "photo", "training"]
+        | Place
+        | None,
+        NotInRecipe("its values count, one by one"),
+    ] = Field(
+        default=None,
+        title="Preset",
+        description="Prompts and other settings for a purpose, which are used where a setting is "
+        "not given; or a file of one's own, such as ./mine.toml.",
+    )
     user_prompt: Annotated[str, InRecipe("user prompt")] = Field(
         default=DEFAULT_USER_PROMPT,
         min_length=1,
         max_length=MAX_PROMPT_LENGTH,
         title="User prompt",
-        description="The text shown to the model alongside each image.",
+        description="The text shown to the model alongside each image, or the file that holds it "
+        "behind an @. It may hold {name}, {stem}, {folder}, {taken}, {width} and {height}.",
     )
     system_prompt: Annotated[str | None, InRecipe("system prompt")] = Field(
         default=None,
@@ -90,6 +117,47 @@ class PromptSettings(_Group):
         title="System prompt",
         description="The system role of the assistant. Left out when it is not given.",
     )
+    language: Annotated[Language | None, NotInRecipe("it is asked for in the prompt")] = Field(
+        default=None,
+        title="Language",
+        description="The language that captions are asked for in, such as de; those in another "
+        "one are flagged.",
+    )
+    answer_schema: Annotated[str | None, BeforeValidator(read_schema), InRecipe("schema")] = Field(
+        default=None,
+        title="Schema",
+        description="A file with a JSON Schema, or its text: the answer is an object of that form, "
+        "which the caption file keeps as its fields.",
+    )
+    ask: Annotated[
+        tuple[str, ...],
+        NoDecode,  # a prompt may be any text
+        BeforeValidator(read_asks),
+        InRecipe("further questions"),
+    ] = Field(
+        default=(),
+        title="Further questions",
+        description="More to ask of each picture in the same look, each as NAME=PROMPT; the answer "
+        "becomes the field of that name.",
+    )
+    banned_phrase: Annotated[Phrases, NoDecode, InRecipe("banned phrases")] = Field(
+        default=(),
+        title="Banned phrases",
+        description="A caption that holds one of them is asked for again, and flagged when that "
+        "does not help.",
+    )
+    remove_openings: Annotated[Phrases, NoDecode, InRecipe("openings")] = Field(
+        default=(),
+        title="Openings to remove",
+        description="What is removed from the beginning of a caption, such as: This image shows.",
+    )
+
+    @field_validator("ask")
+    @classmethod
+    def _one_answer_a_field(cls, ask: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if twice := asked_twice(info.data.get("answer_schema"), ask):
+            raise ValueError(f"asks for {twice}, which the schema has already")
+        return ask
 
 
 class DecodingSettings(_Group):
@@ -100,7 +168,8 @@ class DecodingSettings(_Group):
         ge=1,
         le=MAX_TOKENS,
         title="Tokens at most",
-        description="A caption is cut after this many tokens.",
+        description="A caption is cut after this many tokens; earlier ones that ended by "
+        "themselves stay.",
     )
     temperature: Annotated[float, InRecipe("temperature")] = Field(
         default=0.0,
@@ -215,7 +284,7 @@ class ResultSettings(_Group):
     include_flagged: Annotated[bool, NotInRecipe("which captions are exported")] = Field(
         default=False,
         title="Export flagged captions too",
-        description="Export also captions that are flagged as truncated, repetitive or empty.",
+        description="Export also captions that are flagged, for whatever reason.",
     )
     xmp_name: Annotated[Literal["darktable", "adobe"], NotInRecipe("how exports are named")] = (
         Field(

@@ -7,10 +7,11 @@ What many task runs return is a plain class, not a dataclass: Prefect walks thro
 every field as a result, and draws wrong edges where two share one. Knows nothing of MLX.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from captioner.groups import DEFAULT_USER_PROMPT
 from captioner.settings import RECIPE, Settings
 from captioner.text import printable
 
@@ -43,6 +44,24 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What the model is asked about one picture, in the settings that a person gives it with."""
+
+    user_prompt: str = DEFAULT_USER_PROMPT
+    system_prompt: str | None = None
+    ask: tuple[str, ...] = ()  # further questions, each as NAME=PROMPT
+
+    @property
+    def prompt(self) -> str:
+        """The longest of all questions about it."""
+        return max(self.user_prompt, *self.ask, key=len, default="")
+
+    def characters(self) -> int:
+        """How many the model reads at most for one answer."""
+        return len(self.prompt) + len(self.system_prompt or "")
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A picture that is to be captioned."""
 
@@ -51,6 +70,7 @@ class Job:
     number: int  # its place among the pictures that are to be captioned, from 1
     total: int  # how many these are
     reason: str | None = None  # why it is captioned once more; None when it never was
+    asked: Asked = Asked()
 
 
 class Valid:
@@ -92,11 +112,15 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a caption depends on besides its picture."""
+    """All that a caption depends on besides its picture.
+
+    Of a run, whose prompts still have their placeholders, or of one picture (`asking`).
+    """
 
     values: tuple[object, ...]  # of the settings in `RECIPE`, in its order
     repo_id: str | None  # None when the checkpoint is a directory named with --model
     revision: str | None  # of the checkpoint; None when it is not here: then any will do
+    within_limit: bool = False  # the caption ended by itself: the token limit had no part in it
 
     @classmethod
     def of(cls, settings: Settings, revision: str | None) -> Self:
@@ -104,15 +128,23 @@ class Recipe:
         values = tuple(getattr(settings, name) for name in RECIPE)
         return cls(values, None if settings.model else settings.repo_id, revision)
 
+    def asking(self, asked: Asked) -> Self:
+        """The recipe of one picture, which is asked that."""
+        values = self.settings() | {f.name: getattr(asked, f.name) for f in fields(asked)}
+        return replace(self, values=tuple(values.values()))
+
     def settings(self) -> dict[str, Any]:
         """The values of its settings by their names."""
         return dict(zip(RECIPE, self.values, strict=True))
 
     def changed_since(self, before: "Recipe") -> str | None:
         """For example `user prompt, pixel cap changed`; None when nothing has."""
-        pairs = zip(RECIPE.values(), before.values, self.values, strict=True)
-        if changed := [name for name, old, new in pairs if old != new]:
-            return f"{', '.join(changed)} changed"
+        pairs = zip(RECIPE, before.values, self.values, strict=True)
+        changed = [name for name, old, new in pairs if old != new]
+        if before.within_limit:
+            changed = [name for name in changed if name != "max_tokens"]
+        if changed:
+            return f"{', '.join(RECIPE[name] for name in changed)} changed"
         return None if before.is_of_the_model_of(self) else "model changed"
 
     def is_of_the_model_of(self, now: "Recipe") -> bool:
@@ -133,9 +165,11 @@ class Generation:
     generated_tokens: int
     prefill_seconds: float
     decode_seconds: float
-    flags: tuple[str, ...] = ()  # of "truncated", "repetitive" and "empty"
+    flags: tuple[str, ...] = ()  # of "truncated", "repetitive", "empty", "banned" and "language"
     batch_size: int = 1  # how many captions the device made at a time, this one among them
-    attempts: int = 1  # how often it was generated, with another sampling after a loop
+    attempts: int = 1  # how often it was generated, with another sampling each time
+    fields: dict[str, Any] | None = None  # the answers by their names, where more was asked for
+    said: str = ""  # what the model said, where the text is made of it
 
     @property
     def seconds(self) -> float:
@@ -171,7 +205,8 @@ class Caption:
 
     def without_text(self) -> "Caption":
         """The same with an empty text and no thumbnail: all captions of a run stay small."""
-        return Caption(self.job, self.prompt, replace(self.generation, text=""), self.stamp)
+        generation = replace(self.generation, text="", fields=None, said="")
+        return Caption(self.job, self.prompt, generation, self.stamp)
 
 
 @dataclass(frozen=True, slots=True)

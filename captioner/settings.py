@@ -10,7 +10,6 @@ from pydantic import BaseModel
 
 from captioner.fields import InRecipe
 from captioner.groups import (
-    DEFAULT_REPO_ID,
     FORMATS,
     AgainSettings,
     DecodingSettings,
@@ -55,9 +54,12 @@ class Settings(
         }
 
     def from_a_form(self) -> "Settings":
-        """The same, but that nobody gave the default repository: a form hands in every default."""
-        given = self.model_fields_set - {"repo_id" if self.repo_id == DEFAULT_REPO_ID else ""}
-        return Settings.model_construct(**{name: getattr(self, name) for name in given})
+        """The same, but that nobody gave what has its default: a form hands in every default."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return Settings.model_construct(
+            **{name: value for name, value in values.items() if value != fields[name].default}
+        )
 
     @property
     def format_names(self) -> str:
@@ -97,3 +99,4 @@ TITLES = {
     "--" + name.replace("_", "-"): f"“{field.title}”"
     for name, field in Settings.model_fields.items()
 }
+TITLES["--schema"] = TITLES["--answer-schema"]

@@ -144,7 +144,7 @@ class _Window:
                 picture = result.job.picture
                 look = (settings.max_pixels, settings.background, result.stamp, settings.formats)
                 reader = Reader(picture, *look, thumbnail=self._thumbnails)
-                work = self._device.begin(reader, Request.of(settings))
+                work = self._device.begin(reader, Request.of(settings, job.asked))
                 work.when_begun(self._moved.set)
                 self._in_line.append((result, work))
             elif isinstance(result, CaptionError):

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -159,6 +160,26 @@ def test_a_sampled_caption_depends_on_the_seed_and_the_picture_alone(
     otherwise = [g.text for g in caption_all(kept("float32", 3), pictures, other)]
     assert backwards[::-1] == alone
     assert otherwise != alone
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_caption_with_a_banned_phrase_is_asked_for_twice_more_and_then_flagged(
+    kept: Kept, pictures: list[Path], batch_size: int
+) -> None:
+    on = kept("stuck-when-greedy", batch_size)
+    sampled = [Request(PROMPT, None, 4_000, 0.4, seed) for seed in range(8)]
+    texts = [made.text for made in caption_all(on, pictures[:1] * 8, *sampled)]
+    # of which the next attempt, with the next seed, rids the caption
+    avoidable = [seed for seed in range(7) if texts[seed] not in texts[seed + 1]]
+    assert avoidable
+    requests = [replace(sampled[seed], banned=(texts[seed],)) for seed in avoidable]
+    works = begin_all(on, pictures[:1] * (len(requests) + 1), *requests, sampled[0])
+    for seed, work in zip(avoidable, works, strict=False):
+        assert work.result().text == texts[seed + 1]
+        assert (work.result().attempts, work.result().flags) == (2, ())
+        assert (list(work.attempts()), work.why(2)) == ([1, 2], "holds a banned phrase")
+    (always,) = caption_all(on, pictures[:1], replace(sampled[0], banned=("BLUE  box",)))
+    assert (always.attempts, always.flags) == (3, ("banned",))
 
 
 def test_captions_are_cut_at_max_tokens_and_say_so(kept: Kept, pictures: list[Path]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from captioner.asking.prompts import Prompts
 from captioner.errors import UnreadableImage
 from captioner.groups import FORMATS as NAMES
 from captioner.groups import PictureSettings
@@ -429,7 +430,7 @@ def test_what_was_in_no_format_is_looked_at_again_when_others_are_asked_for(
     def planned(*formats: str) -> Plan:
         settings = folders.model_copy(update={"formats": formats})
         found = scan(settings.input_dir, formats)
-        plan = output.plan(found, settings, Recipe.of(settings, "abc"))
+        plan = output.plan(found, settings, Recipe.of(settings, "abc"), Prompts(settings).of)
         for job in plan.todo:
             if isinstance(result := validate(job, formats), Skipped):
                 output.skip(result)

@@ -53,7 +53,14 @@ def test_every_picture_is_there_with_its_caption_as_text(page: Page, browser: Br
     assert texts[3] == "the <b>device</b> said no"
     assert texts[4] == "Eine Kiste"
     images = page.locator("#pictures img")
-    assert images.nth(1).get_attribute("alt") == CAPTIONS["b & <c>'\".jpg"]
+    alts = [image.get_attribute("alt") for image in images.all()[:3]]
+    assert alts == ["A sheet of numbers", '<b onmouseover="alert(2)">Ω</b>', CAPTIONS["cut.png"]]
+    fields = page.locator("#pictures .fields")
+    assert fields.nth(0).locator("dd").all_text_contents() == [
+        *("A sheet\nof numbers", "=1+1, sheet", "0"),
+    ]
+    assert fields.nth(1).locator("dt").nth(2).text_content() == "mood & <i>"
+    assert fields.nth(1).locator("dd").nth(2).text_content() == '{"is": ["calm", 0.5]}'
     page.wait_for_function("document.querySelectorAll('#pictures img')[1].naturalWidth === 192")
     assert browser.errors == []
     assert page.locator("#pictures script").count() == 0
@@ -89,6 +96,8 @@ def test_search_filters_and_order(page: Page) -> None:
     page.get_by_label("Search").fill("KISTE")
     expect(page.locator("#count")).to_have_text("1 of 6 pictures")
     assert names(page) == ["ordner ü.png"]
+    page.get_by_label("Search").fill("calm")
+    expect(page.locator("#count")).to_have_text("1 of 6 pictures")  # in a field
     page.get_by_label("Search").fill("")
     kinds = {"Flagged (1)": ["cut.png"], "Edited (1)": ["ordner ü.png"]}
     kinds |= {"Skipped (1)": ["skipped.png"], "Failed (1)": ["failed.png"]}
@@ -114,6 +123,7 @@ def test_by_keyboard_a_picture_is_enlarged_and_its_caption_copied(
     expect(dialog.locator("#large-figures")).to_contain_text("Seconds on the device2.50")
     page.keyboard.press("ArrowRight")
     expect(dialog.get_by_role("heading")).to_have_text("b & <c>'\".jpg")
+    expect(dialog.locator("#large-fields")).to_contain_text("alt_text<b onmouseover")
     browser.keep("gallery-large")
     dialog.get_by_role("button", name="Copy caption").click()
     expect(dialog.get_by_role("button", name="Copied")).to_be_visible()

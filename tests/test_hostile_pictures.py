@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.errors import CaptionError, UnreadableImage
 from captioner.output.folder import OutputFolder
@@ -150,7 +151,7 @@ def after(
         run.stderr,
         json.loads((output / "summary.json").read_bytes()),
         {line["image"]: line for line in lines},
-        OutputFolder(output).plan(scan(folder), settings, recipe),
+        OutputFolder(output).plan(scan(folder), settings, recipe, Prompts(settings).of),
     )
 
 

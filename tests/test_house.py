@@ -14,10 +14,11 @@ from tests.conftest import ROOT
 # each room of captioner/, with the rooms that it may import besides itself and the base
 ROOMS: dict[str, set[str]] = {
     "pictures": set(),
+    "asking": {"pictures"},
     "checkpoint": set(),
     "device": {"pictures", "checkpoint"},
     "output": {"pictures"},
-    "forecast": {"pictures", "checkpoint", "output"},
+    "forecast": {"pictures", "asking", "checkpoint", "output"},
     "pages": {"pictures", "output"},
     "export": {"pictures", "output", "pages"},
     "review": {"pictures", "output", "pages"},
@@ -26,6 +27,7 @@ BASE = (
     "text",
     "macos",
     "errors",
+    "answers",
     "fields",
     "groups",
     "settings",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from captioner.asking.prompts import Prompts
 from captioner.errors import InputError, OutputError
 from captioner.output.folder import OutputFolder
 from captioner.pages.gallery import write_gallery
@@ -41,7 +42,7 @@ def settings(tmp_path: Path) -> Settings:
 def planned(settings: Settings, output: OutputFolder) -> Run:
     run = Run.begin(settings)
     run.scan = scan(settings.input_dir)
-    run.plan = output.plan(run.scan, settings, Recipe.of(settings, "abc"))
+    run.plan = output.plan(run.scan, settings, Recipe.of(settings, "abc"), Prompts(settings).of)
     return run
 
 

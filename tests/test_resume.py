@@ -146,7 +146,9 @@ def test_flags_are_kept_and_what_was_flagged_can_be_retried(
     assert retried.state.message == "1 captioned, 1 left as they are"
     assert "a.png is captioned again: flagged last time" in retried.logs
     assert [line["flags"] for line in provenance(folders)] == [[], ["truncated"], []]
-    assert run_flow(folders).state.message == "1 captioned, 1 up to date"
+    # and stays mended, also in a run whose limit would cut it
+    again = run_flow(changed(folders, max_tokens=1))
+    assert again.state.message == "1 captioned (1 flagged), 1 up to date"
 
 
 def test_a_line_of_the_provenance_says_what_made_the_caption(

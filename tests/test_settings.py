@@ -374,6 +374,10 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     assert RECIPE == {
         "user_prompt": "user prompt",
         "system_prompt": "system prompt",
+        "banned_phrase": "banned phrases",
+        "remove_openings": "openings",
+        "answer_schema": "schema",
+        "ask": "further questions",
         "max_tokens": "token limit",
         "temperature": "temperature",
         "seed": "seed",
@@ -383,7 +387,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
         *("input_dir", "recursive", "output_dir", "overwrite", "retry_flagged", "limit"),
-        *("model", "repo_id", "batch_size", "keep_awake"),
+        *("preset", "language", "model", "repo_id", "batch_size", "keep_awake"),
         "formats",
         *("gallery", "export", "beside", "include_flagged", "xmp_name"),
     }

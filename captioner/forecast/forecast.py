@@ -5,6 +5,8 @@ It looks where a run looks, in the same order, and refuses what a run refuses. W
 
 from dataclasses import dataclass
 
+from captioner.asking.in_full import in_full
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.errors import CaptionError, UnreadableImage
 from captioner.forecast.model import Model, model_of
@@ -55,6 +57,7 @@ def forecast(settings: Settings) -> Forecast:
     check_input(settings.input_dir)
     check_formats(settings.formats)
     output.check()
+    settings = in_full(settings)
     found = scan(
         settings.input_dir,
         settings.formats,
@@ -62,7 +65,7 @@ def forecast(settings: Settings) -> Forecast:
         output_dir=settings.output_dir,
     )
     recipe = Recipe.of(settings, known_revision(settings))
-    plan, costs = output.preview(found, settings, recipe)
+    plan, costs = output.preview(found, settings, recipe, Prompts(settings).of)
     asked = [job.picture for job in plan.todo]
     measured = list(zip(plan.todo, sizes(asked, settings.formats), strict=True))
     readable = [(job, size) for job, size in measured if isinstance(size, tuple)]

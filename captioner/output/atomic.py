@@ -1,6 +1,5 @@
 """JSON files that are either whole or not there. Knows nothing of what they mean."""
 
-import errno
 import json
 import os
 import re
@@ -12,7 +11,6 @@ from typing import Any, TextIO, cast
 
 from captioner.errors import OutputError
 from captioner.macos import flush_to_disk, why_refused
-from captioner.output.ours import NotOurs
 from captioner.text import printable
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
@@ -62,22 +60,6 @@ def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     """
     with _replacing(path, sync=sync) as file:
         file.buffer.write(data)
-
-
-def inside(directory: Path, name: str) -> Path:
-    """The path `name` in a directory that is there; its folders are made, and none is a link.
-
-    Raises:
-        OSError: one of them is something else, or cannot be made.
-    """
-    folder = directory
-    for part in Path(name).parent.parts:
-        folder /= part
-        with suppress(FileExistsError):
-            folder.mkdir()
-        if folder.is_symlink():
-            raise NotOurs(errno.EINVAL, "its folder is a link")
-    return directory / name
 
 
 def cannot_write(path: Path, error: OSError) -> OutputError:

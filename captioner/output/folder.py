@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import (
@@ -19,9 +19,9 @@ from captioner.output.atomic import (
 )
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
 from captioner.output.lock import Lock, locked
-from captioner.output.mirror import path_in, path_to_write
+from captioner.output.mirror import path_in
 from captioner.output.ours import NotOurs, read_ours
-from captioner.output.planning import IMAGE_CHANGED, Planner
+from captioner.output.planning import IMAGE_CHANGED, Ask, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
 from captioner.output.summary import summary
@@ -86,15 +86,16 @@ class OutputFolder:
                 "or name another with --output-dir."
             )
 
-    def plan(self, scan: Scan, settings: Settings, recipe: Recipe) -> Plan:
+    def plan(self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask) -> Plan:
         """What of the pictures is to be done, by what earlier runs left here.
 
         Raises:
-            InputError: something else is in the place of its provenance.
+            InputError: something else is in the place of its provenance, or what `ask` is to say
+                about a picture cannot be asked.
             OutputError: the directory can be neither read nor written.
         """
         try:
-            planner = Planner(self._directory, self._provenance, settings, recipe)
+            planner = Planner(self._directory, self._provenance, settings, recipe, ask)
             self._remove_temporary_files(planner.folders())
             self._provenance.mend()  # now that it is known to be ours
             return planner.plan(scan.pictures)
@@ -104,16 +105,19 @@ class OutputFolder:
                 "check its permissions, and the disk that it is on."
             ) from error
 
-    def preview(self, scan: Scan, settings: Settings, recipe: Recipe) -> tuple[Plan, list[Cost]]:
+    def preview(
+        self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask
+    ) -> tuple[Plan, list[Cost]]:
         """The plan of a run that would begin now, and what captions of the same model cost here.
 
         Writes nothing, makes nothing and holds nothing: a run may be writing meanwhile.
 
         Raises:
+            InputError: as `plan` does.
             OutputError: the provenance cannot be read.
         """
         provenance = OnlyRead(self._directory / PROVENANCE)
-        planner = Planner(self._directory, provenance, settings, recipe)
+        planner = Planner(self._directory, provenance, settings, recipe, ask)
         return planner.plan(scan.pictures), planner.costs()
 
     def save(self, caption: Caption, recipe: Recipe) -> str:
@@ -127,7 +131,7 @@ class OutputFolder:
         self._provenance.add_caption(caption, recipe)
         path = self._directory / caption.job.caption_file
         try:
-            path_to_write(self._directory, caption.job.caption_file)
+            path_in(self._directory, caption.job.caption_file, make=True)
             write_json(path, entry_of(caption))
         except OSError as error:
             raise cannot_write(path, error) from error
@@ -183,7 +187,7 @@ class OutputFolder:
         path = self._directory / name
         try:
             data = text.encode("utf-8", "backslashreplace")
-            write_bytes(path_to_write(self._directory, name), data)
+            write_bytes(path_in(self._directory, name, make=True), data)
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -205,7 +209,7 @@ class OutputFolder:
         """
         return results(self._directory)
 
-    def entries(self, keys: Iterable[str], plan: Plan) -> Iterator[dict[str, str]]:
+    def entries(self, keys: Iterable[str], plan: Plan) -> Iterator[dict[str, Any]]:
         """The caption files of pictures that are there and are theirs, in the order of the keys."""
         for key in keys:
             entry = None

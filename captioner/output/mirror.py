@@ -7,45 +7,43 @@ Knows nothing of what the files mean.
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from captioner.output.ours import NotOurs
 from captioner.pictures.names import MAX_NAME_BYTES
 
 
-def path_in(directory: Path, file: str | Path) -> Path:
-    """The path of `file`, a path within the directory, by folders that are folders, or not there.
+def path_in(directory: Path, file: str | Path, *, make: bool = False) -> Path:
+    """The path of `file`, a path within the directory, through folders that are folders. One that
+    is not there is made, or ends the way.
 
     Raises:
         NotOurs: a folder on the way is a link, or something else.
-        OSError: a folder on the way cannot be looked at.
+        OSError: one cannot be looked at, or made.
     """
-    *folders, _ = Path(file).parts
-    here = directory
-    for folder in folders:
-        here /= folder
-        try:
-            mode = here.lstat().st_mode
-        except FileNotFoundError:
+    *folders, _ = os.fspath(file).split("/")
+    here = os.fspath(directory)
+    for folder in folders:  # strings: a run does this for every picture of a tree
+        here = f"{here}/{folder}"
+        mode = _mode(here)
+        if mode is None and make:
+            with suppress(FileExistsError):  # by another thread, a moment ago
+                Path(here).mkdir()
+            mode = _mode(here)
+        if mode is None:
             break
         if not stat.S_ISDIR(mode):
             kind = "a link" if stat.S_ISLNK(mode) else "no folder"
-            raise NotOurs(errno.ENOTDIR, f"what should be its folder, {here.name}, is {kind}")
+            raise NotOurs(errno.ENOTDIR, f"what should be its folder, {folder}, is {kind}")
     return directory / file
 
 
-def path_to_write(directory: Path, file: str | Path) -> Path:
-    """The same, with its folders, which are made where they are not there.
-
-    Raises:
-        NotOurs: a folder on the way is a link, or something else.
-        OSError: a folder cannot be made.
-    """
-    path = path_in(directory, file)
-    if path.parent != directory:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path_in(directory, file)
-    return path
+def _mode(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
 
 
 def why_not(directory: Path, folder: str) -> str:

@@ -6,11 +6,11 @@ caption that a person wrote or changed counts as done. Knows nothing of MLX or P
 """
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
+from captioner.output.entries import NoCaptionFile, digest_of, read_entry
 from captioner.output.mirror import is_inside, path_in, why_not
 from captioner.output.ours import NotOurs
 from captioner.output.places import caption_files
@@ -19,7 +19,7 @@ from captioner.output.reviews import AGAIN, read_reviews
 from captioner.pictures.kinds import none_of
 from captioner.pictures.stamps import looks_unchanged, stamp_of
 from captioner.plan import Earlier, Plan, Unreadable
-from captioner.records import Cost, Job, Picture, Recipe, Skipped
+from captioner.records import Asked, Cost, Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from captioner.text import printable
 
@@ -31,6 +31,9 @@ NEWER_PROGRAM = "could not be read by an earlier version"
 OTHER_FORMATS = "could not be read in the formats of the last time"
 OVERWRITE = "--overwrite"
 SENT_BACK = "sent back in a review"
+
+Ask = Callable[[Picture], Asked]  # what the model is asked about a picture
+_Todo = tuple[Picture, str, str | None, Asked]  # with its caption file and the reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,7 @@ class _Found:
             entry = read_entry(path)
             if entry is None:
                 return cls(False)
-            digest = entry_digest(entry["image"], entry["prompt"], entry["caption"])
-            return cls(True, entry["image"], digest, path.lstat().st_mtime)
+            return cls(True, entry["image"], digest_of(entry), path.lstat().st_mtime)
         except NoCaptionFile as error:
             return cls(True, wrong=str(error))
         except (NotOurs, PermissionError) as error:
@@ -80,9 +82,15 @@ class Planner:
     """Compares the pictures that the scan found with what earlier runs made of them."""
 
     def __init__(
-        self, directory: Path, provenance: Provenance, settings: Settings, recipe: Recipe
+        self,
+        directory: Path,
+        provenance: Provenance,
+        settings: Settings,
+        recipe: Recipe,
+        ask: Ask,
     ) -> None:
-        """`recipe` is what a caption has to be made with to be up to date.
+        """`recipe` is what a caption has to be made with to be up to date, and `ask` says what
+        about its own picture.
 
         Raises:
             OutputError: the provenance cannot be read.
@@ -91,10 +99,11 @@ class Planner:
         self._provenance = provenance
         self._settings = settings
         self._recipe = recipe
+        self._ask = ask
         self._none_of_these = none_of(settings.formats)
         self._made = provenance.read()
         self._reviews = read_reviews(directory)
-        self._todo: list[tuple[Picture, str, str | None]] = []  # with caption file and reason
+        self._todo: list[_Todo] = []
         self._up_to_date: list[str] = []
         self._edited: list[str] = []
         self._left: list[str] = []
@@ -106,6 +115,7 @@ class Planner:
         """What is to be done with each of the pictures; call it once.
 
         Raises:
+            InputError: what is to be asked about one of them cannot be.
             OutputError: the provenance cannot be written.
         """
         files = caption_files(pictures, self._made, self._directory)
@@ -119,10 +129,10 @@ class Planner:
             pictures,
             files,
             todo=[
-                Job(picture, file, number, len(todo), reason)
-                for number, (picture, file, reason) in enumerate(todo, start=1)
+                Job(picture, file, number, len(todo), reason, asked)
+                for number, (picture, file, reason, asked) in enumerate(todo, start=1)
             ],
-            later=[picture.key for picture, _, _ in later],
+            later=[picture.key for picture, *_ in later],
             up_to_date=self._up_to_date,
             edited=self._edited,
             left=self._left,
@@ -147,7 +157,7 @@ class Planner:
 
     def _sort(self, picture: Picture, file: str) -> None:
         """Put the picture where it belongs."""
-        before = self._made.get(picture.key)
+        before, asked = self._made.get(picture.key), self._ask(picture)
         found = _Found.at(self._directory, file).is_of(picture.key)
         if why_not := self._why_no_file(file) or (not self._settings.overwrite and found.wrong):
             self._unreadable.append(Unreadable(picture.key, file, why_not))
@@ -156,11 +166,12 @@ class Planner:
         if edited:
             self._edited.append(picture.key)
         if self._settings.overwrite:
-            self._todo.append((picture, file, OVERWRITE if before or found.there else None))
+            why = OVERWRITE if before or found.there else None
+            self._todo.append((picture, file, why, asked))
             return
         review = self._reviews.get(picture.key)
         if review and review.verdict == AGAIN and review.digest == found.digest.hex():
-            self._todo.append((picture, file, SENT_BACK))
+            self._todo.append((picture, file, SENT_BACK, asked))
             return
         if edited:
             self._up_to_date.append(picture.key)
@@ -169,17 +180,17 @@ class Planner:
             if self._settings.retry_flagged:
                 self._left.append(picture.key)
             else:
-                self._todo.append((picture, file, None))
+                self._todo.append((picture, file, None, asked))
             return
-        why = self._why_again(picture, before, found)
-        if why is None and before.skipped:
+        again = self._why_again(picture, before, found, asked)
+        if again is None and before.skipped:
             self._skipped.append(Skipped(picture, before.skipped, before.source))
-        elif why is None:
+        elif again is None:
             self._up_to_date.append(picture.key)
-        elif self._settings.retry_flagged and why != FLAGGED:
+        elif self._settings.retry_flagged and again != FLAGGED:
             self._left.append(picture.key)
         else:
-            self._todo.append((picture, file, why))
+            self._todo.append((picture, file, again, asked))
 
     def _why_no_file(self, file: str) -> str:
         """Why nothing can be written in the folder of a caption file; empty when it can."""
@@ -188,7 +199,7 @@ class Planner:
             self._why_not[folder] = why_not(self._directory, folder)
         return self._why_not.get(folder, "")
 
-    def _why_again(self, picture: Picture, before: Made, found: _Found) -> str | None:
+    def _why_again(self, picture: Picture, before: Made, found: _Found, asked: Asked) -> str | None:
         """Why the picture is to be captioned once more; None when it is not."""
         if self._settings.retry_flagged and before.flagged:
             return FLAGGED
@@ -202,7 +213,7 @@ class Planner:
             return MISSING
         if found.digest != before.entry_digest:
             return NOT_SAVED
-        return self._recipe.changed_since(before.recipe)
+        return self._recipe.asking(asked).changed_since(before.recipe)
 
     def _is_same_file(self, picture: Picture, before: Made) -> bool:
         """Whether the file holds the same bytes; reads them only when it was modified since."""

@@ -7,7 +7,7 @@ Knows nothing of what a run does with it.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ from typing import Any
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
-from captioner.output.entries import entry_digest
+from captioner.output.entries import digest_of
 from captioner.output.lines import Lines
 from captioner.output.mirror import is_inside
 from captioner.output.ours import NotOurs
 from captioner.pictures.names import RESERVED
-from captioner.records import Caption, Cost, Picture, Recipe, Skipped, Stamp
+from captioner.records import Caption, Cost, Generation, Picture, Recipe, Skipped, Stamp
 from captioner.settings import RECIPE, Settings
 from captioner.text import counted, printable
 
@@ -31,6 +31,10 @@ VERSION = 1
 OPENING = f'{{"version": {VERSION}, "at": "'.encode()  # of every line
 PROGRAM = version("mlx-image-captioning")
 
+IN_EVERY_LINE = {  # of the settings; others only where they are not the default
+    *("user_prompt", "system_prompt", "max_tokens", "temperature", "seed"),
+    *("max_pixels", "background"),
+}
 TOO_MUCH = (RecursionError, OverflowError)  # nested too deeply, a number such as 1e999
 
 logger = logging.getLogger(__name__)
@@ -60,7 +64,7 @@ class Provenance:
         self._lines = Lines(path, OPENING)
 
     def add_caption(self, caption: Caption, recipe: Recipe) -> None:
-        """Append the line of a caption that is about to be saved.
+        """Append the line of a caption that is about to be saved; `recipe` is that of the run.
 
         Raises:
             OutputError: it cannot be written; the file is as it was.
@@ -72,6 +76,7 @@ class Provenance:
             caption.stamp,
             caption_file=caption.job.caption_file,
             caption=generation.text,
+            **_more(generation),
             flags=list(generation.flags),
             finish_reason=generation.finish_reason,
             attempts=generation.attempts,
@@ -84,7 +89,7 @@ class Provenance:
             batch_size=generation.batch_size,
             repo_id=recipe.repo_id,
             revision=recipe.revision,
-            **recipe.settings(),
+            **_settings(recipe.asking(replace(caption.job.asked, user_prompt=caption.prompt))),
         )
 
     def add_skipped(self, skipped: Skipped) -> None:
@@ -204,6 +209,37 @@ class OnlyRead(Provenance):
         """Nothing: the bytes are read once more by whoever comes next."""
 
 
+def digest_of_line(line: Mapping[str, Any]) -> bytes:
+    """A hash of what a caption file says that was written with the line.
+
+    Raises:
+        KeyError: it is no line of a caption.
+    """
+    entry = {"image": line["image"], "prompt": line["user_prompt"], "caption": line["caption"]}
+    return digest_of(entry | {"fields": line.get("fields")})
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """What a line says of the settings: newer ones only where they are not what they were before
+    there was such a setting."""
+    return {
+        name: value
+        for name, value in recipe.settings().items()
+        if name in IN_EVERY_LINE or value != Settings.model_fields[name].default
+    }
+
+
+def _more(generation: Generation) -> dict[str, Any]:
+    """What only captions with more than a text have."""
+    more = {"fields": generation.fields, "said": generation.said or None}
+    return {name: value for name, value in more.items() if value is not None}
+
+
+def _hashable(value: object) -> object:
+    """The value of a setting as settings have it: JSON knows no tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
     if line["version"] != VERSION:
         raise ValueError("another version of the format")
@@ -226,14 +262,17 @@ def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         image,
         source,
         file,
-        entry_digest(image, line["user_prompt"], line["caption"]),
-        before.earlier | {before.entry_digest},
+        digest_of_line(line),
+        before.earlier | {before.entry_digest} if before.entry_digest else before.earlier,
         datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(
             # a setting that is newer than the line had its default
-            tuple(line.get(name, Settings.model_fields[name].default) for name in RECIPE),
+            tuple(
+                _hashable(line.get(name, Settings.model_fields[name].default)) for name in RECIPE
+            ),
             line["repo_id"],
             str(line["revision"]),
+            line.get("finish_reason") == "stop",
         ),
         bool(line["flags"]),
         program=str(line["program"]),

@@ -5,13 +5,13 @@ All of it is untrusted: whoever can write to the folder can say anything there.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
+from captioner.output.entries import NoCaptionFile, digest_of, read_entry
 from captioner.output.mirror import is_inside
-from captioner.output.provenance import FILE_NAME, Provenance
+from captioner.output.provenance import FILE_NAME, Provenance, digest_of_line
 from captioner.pictures.names import RESERVED
 from captioner.pictures.scan import natural_key
 from captioner.pictures.tree import Tree
@@ -50,6 +50,21 @@ class Result:
     caption: str
     digest: bytes  # of what the caption file says
     figures: Figures
+    fields: dict[str, Any] = field(default_factory=dict)  # answers by their names
+
+    @property
+    def alt_text(self) -> str:
+        """The text for those who do not see the picture; empty where none was asked for."""
+        alt_text = self.fields.get("alt_text")
+        return " ".join(alt_text.split()) if isinstance(alt_text, str) else ""
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Its keywords, each once; they may be a list, or a text with commas."""
+        said = self.fields.get("keywords")
+        parts = said.split(",") if isinstance(said, str) else said
+        words = [word for word in parts if isinstance(word, str)] if isinstance(parts, list) else []
+        return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
 
     @property
     def edited(self) -> bool:
@@ -73,11 +88,19 @@ def results(directory: Path) -> list[Result]:
     for file in _json_files(directory):
         entry = _entry(directory / file)
         if entry and is_inside(key := entry["image"]):
-            prompt, caption = entry["prompt"], entry["caption"]
-            digest = entry_digest(key, prompt, caption)
             made = figures.get(key, NO_FIGURES)
-            if key not in found or file == made.file:  # a copy of a file says the same
-                found[key] = Result(key, Path(file), prompt, caption, digest, made)
+            if key in found and file != made.file:  # a copy of a file says the same
+                continue
+            fields = entry.get("fields")
+            found[key] = Result(
+                key,
+                Path(file),
+                entry["prompt"],
+                entry["caption"],
+                digest_of(entry),
+                made,
+                fields if isinstance(fields, dict) else {},
+            )
     return sorted(found.values(), key=lambda result: natural_key(result.key))
 
 
@@ -132,7 +155,7 @@ def _understood(made: dict[str, Any]) -> Figures:
         return None if made.get(name) is None else str(made[name])
 
     return Figures(
-        entry_digest(made["image"], made["user_prompt"], made["caption"]),
+        digest_of_line(made),
         str(made["caption_file"]),
         tuple(map(str, made["flags"])),
         whole("width"),

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from captioner.macos import why_refused
-from captioner.output.atomic import TEMPORARY, inside, write_bytes
+from captioner.output.atomic import TEMPORARY, write_bytes
+from captioner.output.mirror import path_in
 from captioner.output.ours import read_ours
 from captioner.pictures.stamps import looks_unchanged
 from captioner.records import Stamp
@@ -37,7 +38,7 @@ class Thumbnails:
         try:
             if name := _name(stamp):
                 # no flush: when the power goes, the page shows the picture itself
-                write_bytes(inside(self._directory, name), data, sync=False)
+                write_bytes(path_in(self._directory, name, make=True), data, sync=False)
         except OSError as error:
             if not self._refused.is_set():
                 self._refused.set()

@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from captioner.output.folder import OutputFolder
 from captioner.output.results import Result
+from captioner.pages.answers import as_texts
 from captioner.pages.escaping import shown
 from captioner.pictures.scan import natural_key
 from captioner.run import Run
@@ -96,6 +97,7 @@ def entries(run: Run, output: OutputFolder, results: Iterable[Result]) -> Iterat
             result = captions[key]
             entry |= {
                 "text": result.caption,
+                **answers(result),
                 "flags": list(result.flags),
                 "edited": result.edited,
                 "at": result.figures.at,
@@ -106,6 +108,16 @@ def entries(run: Run, output: OutputFolder, results: Iterable[Result]) -> Iterat
             if small := output.thumbnails.of(result.figures.source, path):
                 entry["thumbnail"] = small
         yield entry
+
+
+def answers(result: Result) -> dict[str, Any]:
+    """What the page shows besides the caption: nothing where no more was asked for."""
+    more: dict[str, Any] = {}
+    if fields := as_texts(result.fields, result.caption):
+        more["fields"] = fields
+    if result.alt_text:
+        more["alt"] = result.alt_text
+    return more
 
 
 def address(path: Path, home: Path) -> str:

@@ -16,8 +16,8 @@ from captioner.pages.table import (
     NAME_CHARACTERS,
     SKIPPED,
     Row,
+    Said,
     rows,
-    words,
 )
 from captioner.pages.thumbnails import SIDE, thumbnail
 from captioner.plan import Plan
@@ -37,7 +37,7 @@ def page(run: Run, output: OutputFolder) -> str:
     thumbnails = _Thumbnails(run.settings.formats)
 
     def section(title: str, chosen: list[Row], limit: int) -> list[str]:
-        spoken = [(row, words(row, run, output)) for row in chosen[:limit]]
+        spoken = [(row, Said.of(row, run, output)) for row in chosen[:limit]]
         return _section(title, len(chosen), spoken, thumbnails)
 
     every = rows(run)
@@ -70,16 +70,18 @@ class _Thumbnails:
 
 
 def _section(
-    title: str, number: int, spoken: list[tuple[Row, str]], thumbnail_of: Callable[[Picture], str]
+    title: str, number: int, spoken: list[tuple[Row, Said]], thumbnail_of: Callable[[Picture], str]
 ) -> list[str]:
     """A heading, and a table of thumbnails with their captions or reasons: all of `number`, or the
     first."""
     if not spoken:
         return []
     lines = ["<table>"]
-    for row, words_of_it in spoken:
+    for row, of_it in spoken:
         name = as_html(row.picture.key, NAME_CHARACTERS)
-        said = as_html(words_of_it, WORDS_CHARACTERS)
+        said = as_html(of_it.words, WORDS_CHARACTERS)
+        if of_it.fields:
+            said += f"<br><i>{as_html(of_it.fields, WORDS_CHARACTERS)}</i>"
         small = thumbnail_of(row.picture)
         lines.append(f'<tr><td width="{CELL}"><b>{name}</b>{small}</td><td>{said}</td></tr>')
     lines.append("</table>")

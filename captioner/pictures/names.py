@@ -36,11 +36,11 @@ def caption_file_names(
     claimed: dict[str, list[str]] = defaultdict(list)
     for file in taken:
         folder, name = _split(file)
-        claimed[_folded(folder)].append(name)
+        claimed[folded(folder)].append(name)
     claimed[""] += RESERVED
     together: dict[str, list[str]] = defaultdict(list)  # what a file system may take for one folder
     for key in keys:
-        together[_folded(mirrored_folder(key, longest))].append(key)
+        together[folded(mirrored_folder(key, longest))].append(key)
     files: dict[str, str] = {}
     for folder, theirs in together.items():
         files.update(zip(theirs, _in_one_folder(theirs, claimed[folder], longest), strict=True))
@@ -57,7 +57,7 @@ def _mirrored(folder: str, longest: int) -> str:
     if len(os.fsencode(folder)) + MAX_NAME_BYTES > longest:
         return ""
     parts = (
-        "~".join(part.rsplit(".", 1)) if _folded(part).endswith(ENDINGS) else part
+        "~".join(part.rsplit(".", 1)) if folded(part).endswith(ENDINGS) else part
         for part in folder.split("/")
     )
     return "/".join(parts)
@@ -69,22 +69,22 @@ def _in_one_folder(keys: Sequence[str], taken: Iterable[str], longest: int) -> l
     names = [_split(key)[1] for key in keys]
     short = [Path(name).stem + ".json" for name in names]
     full = [name + ".json" for name in names]
-    others = {_folded(name) for name in taken}
+    others = {folded(name) for name in taken}
     claims = Counter(others)
     for brief, long in zip(short, full, strict=True):
-        claims.update({_folded(brief), _folded(long)})
+        claims.update({folded(brief), folded(long)})
     chosen = [
-        brief if claims[_folded(brief)] == 1 else long
+        brief if claims[folded(brief)] == 1 else long
         for brief, long in zip(short, full, strict=True)
     ]
-    uses = Counter(map(_folded, chosen)) + Counter(others)
+    uses = Counter(map(folded, chosen)) + Counter(others)
     usable = [
-        uses[_folded(file)] == 1
+        uses[folded(file)] == 1
         and len(os.fsencode(file)) <= MAX_NAME_BYTES
         and bool(place) == ("/" in key)  # or else it comes from a folder that is not mirrored
         for key, place, file in zip(keys, places, chosen, strict=True)
     ]
-    used = {_folded(file) for file, good in zip(chosen, usable, strict=True) if good} | others
+    used = {folded(file) for file, good in zip(chosen, usable, strict=True) if good} | others
     return [
         place + (file if good else _hashed(key, used))
         for key, place, file, good in zip(keys, places, chosen, usable, strict=True)
@@ -97,12 +97,12 @@ def _split(path: str) -> tuple[str, str]:
     return folder + slash, name
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """The same for all names that a file system may take for one (Unicode's definition D145)."""
     if name.isascii():
         return name.lower()
-    folded = unicodedata.normalize("NFD", name).casefold()
-    return unicodedata.normalize("NFD", folded)
+    decomposed = unicodedata.normalize("NFD", name).casefold()
+    return unicodedata.normalize("NFD", decomposed)
 
 
 def _hashed(key: str, used: set[str]) -> str:
@@ -112,7 +112,7 @@ def _hashed(key: str, used: set[str]) -> str:
     for attempt in itertools.count():  # a picture could be named like another one's hash
         digest = hashlib.sha256(raw + b"/" * attempt).hexdigest()[:12]
         file = f"{stem}~{digest}.json"
-        if _folded(file) not in used:
+        if folded(file) not in used:
             break
-    used.add(_folded(file))
+    used.add(folded(file))
     return file

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from captioner.errors import InputError, InputGone
 from captioner.macos import why_refused
-from captioner.pictures.files import opened
 from captioner.pictures.ignored import (
     DEEPER,
     FOLDER_LINK,
@@ -35,8 +34,8 @@ from captioner.text import printable
 
 # what Finder shows as one file: folders of a photo program, with previews and names that it chose
 LIBRARIES = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
-GALLERY = "gallery/"  # below an output directory, with pictures that we made in folders of its own
-GALLERY_DATA, GALLERY_OPENING = "data.js", b"const RESULTS ="
+FOLDER_PROMPT = "prompt.txt"  # what is to be asked about the pictures of its folder
+THUMBNAIL = re.compile(r"(.*/)?gallery/thumbnails/[0-9a-f]{64}\.jpg")  # below an output directory
 MOST_LOOKED_AT = 100_000  # entries, when all that is asked is whether there are pictures below
 
 
@@ -83,7 +82,7 @@ def scan(
         place = _identity(directory)
         for folder, entry in tree.entries():
             kind = looking.ignored_as(entry, recursive)
-            if kind is None:
+            if kind is None and not THUMBNAIL.fullmatch(folder + entry.name):
                 keys.append(folder + entry.name)
             elif kind:
                 ignored[kind] += 1
@@ -146,18 +145,19 @@ class _Looking:
         """Whether a folder is left alone."""
         if entry.name.lower().endswith(LIBRARIES):
             return True
-        if self._output is not None:
-            with suppress(OSError):
-                found = entry.stat(follow_symlinks=False)
-                if (found.st_dev, found.st_ino) == self._output:
-                    return True
-        return f"/{folder}".endswith(f"/{GALLERY}") and _is_gallery(self._directory / folder)
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:  # why it cannot be listed is found out in its turn
+            return False
+        return (found.st_dev, found.st_ino) == self._output
 
     def ignored_as(self, entry: Entry, recursive: bool) -> str | None:
-        """What an entry is when it is no picture of the directory: empty for a folder that is no
-        news; None when it is one."""
+        """What an entry is when it is no picture of the directory: empty for what is no news, such
+        as a prompt, which is read later; None when it is one."""
         if entry.name.startswith("."):
             return HIDDEN
+        if entry.name == FOLDER_PROMPT:
+            return ""
         try:
             if entry.is_symlink():
                 return self._link(entry, recursive)
@@ -182,15 +182,6 @@ class _Looking:
         if target.is_relative_to(self._real) and target.is_file():
             return _kind(entry.name, True, self._ends)
         return FOLDER_LINK if recursive and target.is_dir() else LINK
-
-
-def _is_gallery(directory: Path) -> bool:
-    """Whether the gallery of a run is in it."""
-    try:
-        with opened(directory / GALLERY_DATA) as file:
-            return file.read(len(GALLERY_OPENING)) == GALLERY_OPENING
-    except OSError:
-        return False
 
 
 def _kind(name: str, regular: bool, ends: tuple[str, ...]) -> str | None:

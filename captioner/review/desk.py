@@ -23,7 +23,7 @@ from captioner.output.reviews import (
     read_reviews,
 )
 from captioner.output.thumbnails import Thumbnails
-from captioner.pages.gallery import figures
+from captioner.pages.gallery import answers, figures
 from captioner.records import Stamp
 from captioner.text import printable
 
@@ -132,6 +132,7 @@ class Desk:
             "name": result.key,
             "state": "captioned",
             "text": result.caption,
+            **answers(result),
             "picture": f"picture/{name}",
             "thumbnail": f"thumbnail/{name}" if small else None,
             "flags": list(result.flags),

@@ -65,16 +65,23 @@ function card(result, place) {
     image.src = result.thumbnail || result.picture;
     // a thumbnail that has gone; the picture itself may be in a format that this browser cannot show
     if (result.thumbnail) image.addEventListener("error", () => { image.src = result.picture; }, { once: true });
-    image.alt = result.state === "captioned" ? result.text : result.name;
+    image.alt = result.state === "captioned" ? result.alt || result.text : result.name;
     button.append(image);
     button.addEventListener("click", () => enlarge(place));
     item.append(button);
   }
   const text = element("div", "text");
   text.append(element("h2", "", result.name), marks(result), element("p", "", result.text));
+  if (result.fields) text.append(pairs(element("dl", "fields"), result.fields));
   if (result.state === "captioned") text.append(copyButton(result));
   item.append(text);
   return item;
+}
+
+function pairs(box, values) {
+  const made = Object.entries(values).flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]);
+  box.replaceChildren(...made);
+  return box;
 }
 
 function more() {
@@ -104,7 +111,7 @@ function update() {
 }
 
 function haystack(result) {
-  result.hay ??= `${result.name}\n${result.text}`.toLowerCase();
+  result.hay ??= [result.name, result.text, ...Object.values(result.fields || {})].join("\n").toLowerCase();
   return result.hay;
 }
 
@@ -131,15 +138,13 @@ function enlarge(place) {
   open = place;
   byId("large-name").textContent = result.name;
   byId("large-picture").src = result.picture || "";
-  byId("large-picture").alt = result.state === "captioned" ? result.text : result.name;
+  byId("large-picture").alt = result.state === "captioned" ? result.alt || result.text : result.name;
   byId("large-picture").hidden = !result.picture;
   byId("large-link").href = result.picture || "";
   byId("large-caption").textContent = result.text;
   byId("large-copy").hidden = result.state !== "captioned";
-  const figures = Object.entries(result.figures || {});
-  byId("large-figures").replaceChildren(
-    ...figures.flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)])
-  );
+  pairs(byId("large-fields"), result.fields || {}).hidden = !result.fields;
+  pairs(byId("large-figures"), result.figures || {});
   if (!large.open) large.showModal();
   large.dispatchEvent(new CustomEvent("enlarged", { detail: result }));
 }
