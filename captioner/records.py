@@ -54,7 +54,7 @@ class Asked:
     @property
     def prompt(self) -> str:
         """The longest of all questions about it."""
-        return max(self.user_prompt, *self.ask, key=len, default="")
+        return max((self.user_prompt, *self.ask), key=len)
 
     def characters(self) -> int:
         """How many the model reads at most for one answer."""
