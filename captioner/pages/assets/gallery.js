@@ -166,9 +166,17 @@ function countKinds() {
   }
 }
 
+function allFolders() {
+  const folders = new Set(); // also those that hold nothing but folders
+  for (const { name } of RESULTS) {
+    for (let end = name.indexOf("/"); end >= 0; end = name.indexOf("/", end + 1)) folders.add(name.slice(0, end + 1));
+  }
+  return [...folders];
+}
+
 function prepare() {
   countKinds();
-  const folders = [...new Set(RESULTS.map((r) => r.name.slice(0, r.name.lastIndexOf("/") + 1)))].filter(Boolean);
+  const folders = allFolders();
   if (folders.length) {
     byId("folder").append(new Option("all folders", ""), ...folders.map((f) => new Option(f, f)));
     byId("folder").parentElement.hidden = false;
