@@ -23,7 +23,7 @@ from captioner.device.wording import as_wished, holds, without_opening
 from captioner.errors import InputError
 from captioner.fields import LANGUAGES
 from captioner.groups import MAX_PROMPT_LENGTH
-from captioner.records import Generation, Picture
+from captioner.records import Asked, Generation, Picture
 from captioner.settings import DEFAULTS, Settings
 from tests.conftest import ROOT
 
@@ -104,6 +104,16 @@ def test_what_a_damaged_file_does_not_say_is_unknown(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b.png")
     for key in ("a.png", "b.png", "gone.png"):
         assert asked(asking("{taken} {width} {height}", tmp_path), key) == "unknown unknown unknown"
+
+
+def test_further_questions_have_placeholders_too_and_the_longest_is_known(tmp_path: Path) -> None:
+    settings = Settings(
+        input_dir=tmp_path, user_prompt="What?", ask=("alt_text=What is {stem}?", "x=A")
+    )
+    found = Prompts(in_full(settings)).of(Picture("a.png", tmp_path / "a.png"))
+    assert found.ask == ("alt_text=What is a?", "x=A")
+    assert (found.prompt, found.characters()) == ("What is a?", len("What is a?"))
+    assert Asked("What?", "Be brief.").prompt == "What?"
 
 
 # --- names that somebody else chose ---
