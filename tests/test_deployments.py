@@ -336,11 +336,19 @@ def test_a_newcomer_s_run_from_the_form_takes_place_in_the_folder_of_the_deploym
             name = page.locator("input").first
             wait_for(name.input_value)
             assert filled_in_by_a_form(name.input_value()), name.input_value()
+        # the first setting that may be left open
+        page.get_by_text("str", exact=True).first.click()
+        page.get_by_text("Select", exact=True).first.click()
+        page.get_by_text("alt-text", exact=True).last.click()
         wait_for(lambda: submitted(page))
     (run,) = client.read_flow_runs()
     state = ended(client, run.id)
     assert state.is_completed(), log_of(client, run.id)
     assert captions(ui.project / "output" / "demonstration").keys() == {"p1.json", "p2.json"}
+    # the form hands in every default, which are not what a person chose
+    lines = (ui.project / "output" / "demonstration" / "provenance.jsonl").read_text().splitlines()
+    assert {json.loads(line)["max_tokens"] for line in lines} == {96}
+    assert all('"user_prompt": "Write alternative text' in line for line in lines)
     known = client.read_flow_run(run.id)
     assert known.name == "input: 2 pictures"
     tags = {*TAGS, "model: flowcharts-3m-8bit", "output: demonstration"}
@@ -371,6 +379,7 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
         parameters={
             "folders": {"input_dir": str(pictures), "output_dir": str(ui.project / "morning")},
             "model": {"model": str(CHECKPOINT)},
+            "prompts": {"preset": "caption"},
         },
     )
     by_nightly = DeploymentFilter(id=DeploymentFilterId(any_=[nightly.id]))
@@ -385,6 +394,8 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
     assert run.auto_scheduled
     assert ended(client, run.id).is_completed(), log_of(client, run.id)
     assert captions(ui.project / "morning").keys() == {"p1.json"}
+    entry = json.loads((ui.project / "morning" / "p1.json").read_bytes())
+    assert entry["prompt"].startswith("Write a caption for this image")
     (schedule,) = deployment(client, "nightly").schedules
     assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone=ZONE)
     assert schedule.active
