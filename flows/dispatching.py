@@ -16,12 +16,19 @@ from uuid import UUID
 from httpx import TransportError
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterTags,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Crashed
 
 from captioner.errors import InputError
 from captioner.output.gathering import Gathering
@@ -111,7 +118,7 @@ class _Dispatch:
                 known = self._known(client)
                 self._note()  # what a run noted before it was seen to have ended
                 left = self._gathering.left()
-                under_way = self._ended_or_under_way(known, left)
+                under_way = self._ended_or_under_way(client, known, left)
                 if waiting := [shard for shard in self._waiting() if left[shard.number]]:
                     self._give_out(client, waiting, under_way, left)
             self._said.discard("server")
@@ -155,7 +162,9 @@ class _Dispatch:
             found += client.read_flow_runs(flow_run_filter=these, limit=PAGE)
         return {run.id: run for run in found}
 
-    def _ended_or_under_way(self, known: dict[UUID, FlowRun], left: Counter[int]) -> int:
+    def _ended_or_under_way(
+        self, client: SyncPrefectClient, known: dict[UUID, FlowRun], left: Counter[int]
+    ) -> int:
         """Take note of the runs that have ended; how many are under way or waited for."""
         under_way = 0
         for shard in [shard for shard in self._shards.values() if shard.run]:
@@ -165,6 +174,8 @@ class _Dispatch:
                 under_way += 1
             elif not (left[shard.number] and state and self._may_show(shard, state)):
                 self._end(shard, run, state, left[shard.number])
+                if run and state and state.is_crashed():
+                    _crash_task_runs(client, run.id)
         return under_way
 
     def _may_show(self, shard: _Shard, state: "State[Any]") -> bool:
@@ -265,6 +276,17 @@ class _Dispatch:
         if what not in self._said:
             self._said.add(what)
             self._logger.warning("%s", sentence)
+
+
+def _crash_task_runs(client: SyncPrefectClient, run: UUID) -> None:
+    """Note of what a run had under way that it ended with it: nobody else does."""
+    of_this = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
+    states = TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING]))
+    for task_run in client.read_task_runs(
+        flow_run_filter=of_this, task_run_filter=TaskRunFilter(state=states)
+    ):
+        gone: State[Any] = Crashed(message="The run that it was a part of has crashed.")
+        client.set_task_run_state(task_run.id, gone, force=True)
 
 
 def _of_key(key: str | None) -> tuple[int, int]:
