@@ -259,7 +259,7 @@ def run_through(
             text = f"What {job.picture.key} shows."
             made = Generation(**FIGURES | {"text": text, "finish_reason": "stop", "flags": ()})
             caption = Caption(
-                job, settings.user_prompt, made, stamp_of(job.picture.path, job.picture.root)
+                job, job.asked.user_prompt, made, stamp_of(job.picture.path, job.picture.root)
             )
             output.save(caption, recipe)
             run.add(caption)
