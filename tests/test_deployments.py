@@ -307,7 +307,7 @@ def test_prefect_deploy_asks_nothing_at_a_terminal(ui: Ui, client: SyncPrefectCl
                     pytest.fail(shown.decode())
     os.close(terminal)
     assert process.returncode == 0, shown.decode()
-    assert shown.count(b"successfully created") == 3
+    assert shown.count(b"successfully created") == 5
     steps = deployment(client, "nightly").pull_steps
     step = "prefect.deployments.steps.set_working_directory"
     assert steps == [{step: {"directory": str(ui.project)}}]
@@ -522,7 +522,7 @@ def test_what_is_to_be_looked_at_is_told_to_a_webhook(ui: Ui, client: SyncPrefec
         notify("http://127.0.0.1:1/nobody")
         told = ui.command("flows.notify", hook)
         assert told.returncode == 0, told.stderr
-        assert len(client.read_automations()) == 2  # changed, not made twice
+        assert len(client.read_automations()) == 3  # changed, not made twice
         flagged = client.create_flow_run(caption_flow, name="some are cut")
         done: State[Any] = Completed(name="Flagged", message="9 captioned (2 flagged)")
         client.set_flow_run_state(flagged.id, done, force=True)

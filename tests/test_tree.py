@@ -116,23 +116,23 @@ def test_a_tree_may_be_as_deep_as_paths_may_be_long(tmp_path: Path) -> None:
     fill(tmp_path, "z/last.png")
     here = os.open(tmp_path, os.O_RDONLY)
     try:
-        for level in range(1320):
-            name = "d" if level < 1300 else "x" * 200
+        for level in range(1066):
+            name = "d" if level < 1050 else "x" * 200
             os.mkdir(name, dir_fd=here)
             here, outer = os.open(name, os.O_RDONLY, dir_fd=here), here
             os.close(outer)
-            if level in (0, 1200):
+            if level in (0, 1020):
                 os.close(os.open("a.png", os.O_CREAT, dir_fd=here))
     finally:
         os.close(here)
     found = scan(tmp_path, recursive=True)
-    assert [p.key for p in found.pictures] == ["d/a.png", "d/" * 1201 + "a.png", "z/last.png"]
+    assert [p.key for p in found.pictures] == ["d/a.png", "d/" * 1021 + "a.png", "z/last.png"]
     ((folder, reason),) = found.unread
     assert folder.startswith("d/d/d/") and reason == "File name too long"
     deep = Prompts(Settings(input_dir=tmp_path)).of(found.pictures[1])  # looks upwards for one
     assert deep.user_prompt == DEFAULTS.user_prompt
     # neither is it mirrored where its path would be too long with the output folder's
-    files = caption_file_names([p.key for p in found.pictures], longest=2500)
+    files = caption_file_names([p.key for p in found.pictures], longest=2100)
     assert [files[0], files[2]] == ["d/a.json", "z/last.json"]
     assert files[1].startswith("a~") and len(files[1]) == len("a~0123456789ab.json")
     subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # shutil does not get there

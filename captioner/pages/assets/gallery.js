@@ -2,7 +2,9 @@
 // HTML. `RESULTS` (gallery/data.js) has one object a picture; see captioner/pages/gallery.py.
 "use strict";
 
-const CHUNK = 60; // cards that are added at a time, as one scrolls
+// cards that are added at a time, as one scrolls: a list of their own, which the browser leaves alone
+// while it is off the screen. So many fill its last row whether there are two in a row, or six.
+const CHUNK = 60;
 const KINDS = [
   ["all", "All", () => true],
   ["new", "New in this run", (r) => r.new],
@@ -84,7 +86,10 @@ function pairs(box, values) {
 
 function more() {
   const next = shown.slice(added, added + CHUNK);
-  list.append(...next.map((result, i) => card(result, added + i)));
+  if (!next.length) return;
+  const chunk = element("ul");
+  chunk.append(...next.map((result, i) => card(result, added + i)));
+  list.append(chunk);
   added += next.length;
 }
 
