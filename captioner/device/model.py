@@ -33,11 +33,11 @@ TYPICAL_PROMPT_TOKENS = 2_300  # a full-HD screenshot and a prompt, with Qwen3-V
 TRIAL_SIDE = 224  # pixels; less is too small for some processors
 
 
-def require_mlx_vlm() -> None:
-    """Raise unless `mlx-vlm` is installed, without importing it.
+def require_mlx() -> None:
+    """Raise unless `mlx-vlm` is installed, and MLX with what it computes with.
 
     Raises:
-        CheckpointError: it is not installed.
+        CheckpointError: one of them is missing.
     """
     try:
         found = importlib.util.find_spec("mlx_vlm") is not None
@@ -48,6 +48,14 @@ def require_mlx_vlm() -> None:
             "mlx-vlm is not installed, and the multimodal checkpoints need its vision helpers: "
             "install it with `pip install mlx-vlm`."
         )
+    try:
+        importlib.import_module("mlx.core")
+    except ImportError as error:  # on Linux its library is a package of its own
+        raise CheckpointError(
+            f"MLX cannot be loaded ({first_line(error)}): install it again in a new environment, on "
+            "Linux with `pip install --constraint constraints.txt --editable '.[cpu]'`, or with "
+            "'.[cuda]' for an NVIDIA GPU (README.md)."
+        ) from error
 
 
 class MlxModel:

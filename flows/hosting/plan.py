@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from captioner.checkpoint.memory import SMALLER, memory_bytes
-from captioner.device.model import require_mlx_vlm, usable_memory_bytes
+from captioner.device.model import require_mlx, usable_memory_bytes
 from captioner.forecast.forecast import Forecast, Look, forecast
 from captioner.forecast.model import Model
 from captioner.records import Skipped
@@ -33,7 +33,7 @@ def show_plan(settings: Settings) -> None:
     """
     found = forecast(settings)
     if found.model:
-        require_mlx_vlm()
+        require_mlx()
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
