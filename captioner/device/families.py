@@ -63,6 +63,9 @@ PREPARED_AHEAD = frozenset(
     }
 )
 
+# Those whose decode step `compiled.py` knows.
+COMPILED = frozenset({"qwen3_vl", "qwen3_vl_moe"})
+
 # Never loaded, and why.
 _ANOTHER_TOKENIZER = (
     "mlx-vlm takes its tokenizer from another repository, and would run code that comes with it"

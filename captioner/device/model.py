@@ -18,10 +18,11 @@ from PIL import Image
 from captioner.checkpoint.inspect import without_code
 from captioner.checkpoint.memory import memory_bytes
 from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
-from captioner.device.cuda import is_cuda, multiply_rows_together
+from captioner.device.compiled import CompiledSteps
+from captioner.device.cuda import is_cuda, multiply_fast
 from captioner.device.encoding import Encoded, Prepared, PreparedLater, encode, in_numpy
-from captioner.device.families import BATCHED, PREPARED_AHEAD, REFUSED
-from captioner.device.rows import BatchedRows, OneRow, Request, Row, Rows
+from captioner.device.families import BATCHED, COMPILED, PREPARED_AHEAD, REFUSED
+from captioner.device.rows import BatchedRows, CachedAlone, OneRow, Request, Row, Rows
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.records import Generation
 from captioner.text import printable
@@ -83,9 +84,13 @@ class MlxModel:
             self._tokenizer.stopping_criteria.reset(self._config.eos_token_id)
         except Exception as error:
             raise CheckpointError(f"MLX cannot load {shown}: {first_line(error)}") from error
-        if is_cuda():
-            multiply_rows_together(self._model.language_model)
         self.model_type = str(self._config.model_type)
+        language_model = self._model.language_model
+        self._decoder: Any = CachedAlone(language_model)
+        if is_cuda():
+            multiply_fast(language_model, usable_memory_bytes())
+            if self.model_type in COMPILED:
+                self._decoder = CompiledSteps(language_model)
         try:
             self._try_out()
         except Exception as error:
@@ -163,8 +168,8 @@ class MlxModel:
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
         if capacity == 1:
-            return OneRow(self._model, self._tokenizer.stopping_criteria)
-        return BatchedRows(self._model, self._processor, capacity)
+            return OneRow(self._model, self._decoder, self._tokenizer.stopping_criteria)
+        return BatchedRows(self._model, self._decoder, self._processor, capacity)
 
     def fitting_batch_size(self, max_tokens: int) -> int:
         """How many captions of `max_tokens` tokens fit into half of the memory that is free.

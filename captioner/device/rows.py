@@ -95,8 +95,8 @@ class Rows(Protocol):
 class OneRow:
     """One caption at a time, as `mlx_vlm.generate` does it."""
 
-    def __init__(self, model: Any, is_end: Any) -> None:
-        self._model = model
+    def __init__(self, model: Any, language_model: Any, is_end: Any) -> None:
+        self._model, self._language_model = model, language_model
         self._is_end = is_end
         self._row: Row | None = None
         self._tokens: Iterator[tuple[int, Any]] = iter(())
@@ -111,7 +111,7 @@ class OneRow:
         self._row = row
         self._tokens = generate_step(
             encoded.ids,
-            _AlreadyEncoded(self._model, encoded),
+            _AlreadyEncoded(self._model, self._language_model, encoded),
             None,
             encoded.mask,
             max_tokens=row.request.max_tokens,
@@ -149,8 +149,8 @@ class OneRow:
 class _AlreadyEncoded:
     """A model that has seen the picture: `generate_step` asks it to encode, and gets what is."""
 
-    def __init__(self, model: Any, encoded: Encoded) -> None:
-        self._model = model
+    def __init__(self, model: Any, language_model: Any, encoded: Encoded) -> None:
+        self._model, self.language_model = model, language_model
         self._encoded: Encoded | None = encoded
 
     def __getattr__(self, name: str) -> Any:
@@ -169,13 +169,13 @@ class BatchedRows:
     is bound by arithmetic, so a batch of it saves little, and its padding would cost.
     """
 
-    def __init__(self, model: Any, processor: Any, capacity: int) -> None:
+    def __init__(self, model: Any, language_model: Any, processor: Any, capacity: int) -> None:
         from mlx_vlm.generate import BatchGenerator
 
         self._model = model
         self._rows: dict[int, Row] = {}
         self._generator = BatchGenerator(
-            _CachedAlone(model.language_model),
+            language_model,
             processor,
             prefill_batch_size=1,
             prefill_step_size=PREFILL_STEP_SIZE,
@@ -213,7 +213,7 @@ class BatchedRows:
         return finished
 
 
-class _CachedAlone:
+class CachedAlone:
     """A language model that makes its own caches, so that a prompt gets one of its own.
 
     `BatchGenerator` would prefill in a cache for several rows, whose mask is a matrix of numbers:
