@@ -8,6 +8,7 @@ numpy arrays; all else has to run on the thread that loaded the checkpoint.
 import importlib.metadata
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -88,9 +89,17 @@ class MlxModel:
         language_model = self._model.language_model
         self._decoder: Any = CachedAlone(language_model)
         if is_cuda():
-            multiply_fast(language_model, usable_memory_bytes())
-            if self.model_type in COMPILED:
+            if os.environ.get("TRY_FULL", "1") == "1":
+                multiply_fast(language_model, usable_memory_bytes())
+            else:
+                multiply_fast(language_model, 0)
+            if self.model_type in COMPILED and os.environ.get("TRY_MANY") == "1":
                 self._decoder = CompiledSteps(language_model)
+        self._one = self._decoder
+        if is_cuda() and os.environ.get("TRY_ONE") == "1":
+            self._one = CompiledSteps(language_model)
+        elif isinstance(self._one, CompiledSteps):
+            self._one = CachedAlone(language_model)
         try:
             self._try_out()
         except Exception as error:
@@ -168,7 +177,7 @@ class MlxModel:
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
         if capacity == 1:
-            return OneRow(self._model, self._decoder, self._tokenizer.stopping_criteria)
+            return OneRow(self._model, self._one, self._tokenizer.stopping_criteria)
         return BatchedRows(self._model, self._decoder, self._processor, capacity)
 
     def fitting_batch_size(self, max_tokens: int) -> int:
@@ -260,7 +269,9 @@ def usable_memory_bytes() -> int:
         import mlx.core as mx
     except ImportError:  # loading the model says what is wrong with it
         return memory_bytes()
-    return int(mx.device_info().get("max_recommended_working_set_size") or memory_bytes())
+    info = mx.device_info()
+    metal, cuda = info.get("max_recommended_working_set_size"), info.get("total_memory")
+    return int(metal or cuda or memory_bytes())
 
 
 def peak_memory_bytes() -> int:
