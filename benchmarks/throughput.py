@@ -77,11 +77,14 @@ def _options() -> argparse.Namespace:
 
 
 def _systems(options: argparse.Namespace) -> dict[str, int]:
-    """Each system with its batch size; `bare` and `e` come once for each."""
+    """Each system with its batch size; `bare` and `e` come once for each, unless they name one."""
     sizes = [int(size) for size in options.batch_sizes.split(",")]
     found = {}
     for name in options.systems.split(","):
-        if name == "bare":
+        letters = name.rstrip("0123456789")
+        if letters != name:  # such as e16
+            found[name] = int(name.removeprefix(letters))
+        elif name == "bare":
             found.update({f"bare{size}": size for size in (1, *sizes)})
         elif name == "e":
             found.update({f"e{size}": size for size in sizes})
