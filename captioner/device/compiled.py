@@ -6,7 +6,6 @@ that grow now and then, and a row that joins or leaves moves no other. Knows not
 `mlx` and `mlx_vlm` are imported inside functions.
 """
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -120,8 +119,8 @@ class _Slots:
         import mlx.core as mx
 
         place = self._lengths[:, None, None, None]
-        self.keys = mx.put_along_axis(self.keys, place, keys[:, :, :1], axis=2)
-        self.values = mx.put_along_axis(self.values, place, values[:, :, :1], axis=2)
+        self.keys = mx.put_along_axis(self.keys, place, keys, axis=2)
+        self.values = mx.put_along_axis(self.values, place, values, axis=2)
         return self.keys, self.values
 
 
@@ -184,9 +183,8 @@ def _step_of(language_model: Any) -> Callable[..., Any]:
         import mlx.core as mx
 
         layers = [_Slots(*both, lengths) for both in zip(keys, values, strict=True)]
-        width = int(os.environ.get("TRY_WIDTH", "2"))
-        position_ids = mx.broadcast_to(positions[None, :, None], (3, len(positions), width))
-        out = language_model(mx.repeat(tokens, width, 1), cache=layers, position_ids=position_ids)
-        return out.logits[:, :1], [layer.keys for layer in layers], [layer.values for layer in layers]
+        position_ids = mx.broadcast_to(positions[None, :, None], (3, len(positions), 1))
+        out = language_model(tokens, cache=layers, position_ids=position_ids)
+        return out.logits, [layer.keys for layer in layers], [layer.values for layer in layers]
 
     return step

@@ -18,29 +18,39 @@ def is_cuda() -> bool:
     return bool(mx.default_device() == mx.Device(mx.gpu) and mx.cuda.is_available())
 
 
-def multiply_fast(network: Any, memory_bytes: int) -> None:
-    """Keep the weights of `network`'s quantised layers in full, as far as there is room.
+def multiply_rows_together(network: Any) -> None:
+    """Let the quantised layers of `network` see all rows of a batch as one matrix.
 
-    A batch of rows is bound by the quantised product there, not by reading weights. `memory_bytes`
-    is what the GPU has.
+    MLX 0.32's CUDA backend takes an input of shape (rows, 1, width) for as many products of one
+    row, and reads all weights for each: a decode step of 16 rows took 41 ms in place of 21.
+    Metal sees one matrix there by itself.
+    """
+    from mlx import nn
+
+    layer = _layer_of_rows()
+    for part in network.modules():
+        if type(part) is nn.QuantizedLinear:
+            part.__class__ = layer  # the same weights, another product
+
+
+def keep_in_full(network: Any, memory_bytes: int) -> None:
+    """Keep the weights of quantised layers in full, as many as a share of what is free allows.
+
+    `memory_bytes` is what the GPU has. One row gains nothing by it.
     """
     import mlx.core as mx
     from mlx import nn
     from mlx.utils import tree_unflatten
 
     room = FULL_SHARE * (memory_bytes - mx.get_active_memory())
-    whole = []
-    together = _layer_of_rows()
+    in_full = []
     for name, part in network.named_modules():
-        if type(part) is not nn.QuantizedLinear:
-            continue
-        needed = part.weight.size * 32 // part.bits * part.scales.itemsize
-        if needed > room:
-            part.__class__ = together  # the same weights, another product
-        else:
-            room -= needed
-            whole.append((name, _in_full(part)))
-    network.update_modules(tree_unflatten(whole))
+        if isinstance(part, nn.QuantizedLinear):
+            needed = part.weight.size * 32 // part.bits * part.scales.itemsize
+            if needed <= room:
+                room -= needed
+                in_full.append((name, _in_full(part)))
+    network.update_modules(tree_unflatten(in_full))
 
 
 def _in_full(part: Any) -> Any:
@@ -69,12 +79,6 @@ def _weights(part: Any) -> Any:
 
 
 def _layer_of_rows() -> Any:
-    """A quantised layer that sees all rows of a batch as one matrix.
-
-    MLX 0.32's CUDA backend takes an input of shape (rows, 1, width) for as many products of one
-    row, and reads all weights for each: a decode step of 16 rows took 41 ms in place of 21.
-    Metal sees one matrix there by itself.
-    """
     from mlx import nn
 
     class RowsTogether(nn.QuantizedLinear):  # type: ignore[misc]

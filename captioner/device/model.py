@@ -8,7 +8,6 @@ numpy arrays; all else has to run on the thread that loaded the checkpoint.
 import importlib.metadata
 import importlib.util
 import json
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from captioner.checkpoint.inspect import without_code
 from captioner.checkpoint.memory import memory_bytes
 from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.device.compiled import CompiledSteps
-from captioner.device.cuda import is_cuda, multiply_fast
+from captioner.device.cuda import is_cuda, keep_in_full, multiply_rows_together
 from captioner.device.encoding import Encoded, Prepared, PreparedLater, encode, in_numpy
 from captioner.device.families import BATCHED, COMPILED, PREPARED_AHEAD, REFUSED
 from captioner.device.rows import BatchedRows, CachedAlone, OneRow, Request, Row, Rows
@@ -54,8 +53,8 @@ def require_mlx() -> None:
         importlib.import_module("mlx.core")
     except ImportError as error:  # on Linux its library is a package of its own
         raise CheckpointError(
-            f"MLX cannot be loaded ({first_line(error)}): install it again in a new environment, on "
-            "Linux with `pip install --constraint constraints.txt --editable '.[cpu]'`, or with "
+            f"MLX cannot be loaded ({first_line(error)}): install it again in a new environment, "
+            "on Linux with `pip install --constraint constraints.txt --editable '.[cpu]'`, or with "
             "'.[cuda]' for an NVIDIA GPU (README.md)."
         ) from error
 
@@ -86,20 +85,9 @@ class MlxModel:
         except Exception as error:
             raise CheckpointError(f"MLX cannot load {shown}: {first_line(error)}") from error
         self.model_type = str(self._config.model_type)
-        language_model = self._model.language_model
-        self._decoder: Any = CachedAlone(language_model)
         if is_cuda():
-            if os.environ.get("TRY_FULL", "1") == "1":
-                multiply_fast(language_model, usable_memory_bytes())
-            else:
-                multiply_fast(language_model, 0)
-            if self.model_type in COMPILED and os.environ.get("TRY_MANY") == "1":
-                self._decoder = CompiledSteps(language_model)
-        self._one = self._decoder
-        if is_cuda() and os.environ.get("TRY_ONE") == "1":
-            self._one = CompiledSteps(language_model)
-        elif isinstance(self._one, CompiledSteps):
-            self._one = CachedAlone(language_model)
+            multiply_rows_together(self._model.language_model)
+        self._decoder = self._new_decoder()
         try:
             self._try_out()
         except Exception as error:
@@ -108,6 +96,12 @@ class MlxModel:
                 f"mlx-vlm {version} cannot caption a picture with {shown} ({self.model_type}): "
                 f"{first_line(error)}"
             ) from error
+
+    def _new_decoder(self) -> Any:
+        language_model = self._model.language_model
+        if is_cuda() and self.model_type in COMPILED:
+            return CompiledSteps(language_model)
+        return CachedAlone(language_model)
 
     def _try_out(self) -> None:
         """Make one token of a blank picture: what a family cannot do shows before a run begins."""
@@ -165,9 +159,15 @@ class MlxModel:
             ) from error
 
     def batch_size(self, asked: int | Literal["auto"], max_tokens: int) -> int:
-        """How many captions to make at a time: one, unless a batch is known to give the same."""
-        if self.model_type not in BATCHED:
+        """How many captions to make at a time: one, unless a batch is known to give the same.
+
+        For several it makes the layers ready.
+        """
+        if self.model_type not in BATCHED or asked == 1:
             return 1
+        if is_cuda():
+            keep_in_full(self._model.language_model, usable_memory_bytes())
+            self._decoder = self._new_decoder()  # the old one keeps the old layers
         return self.fitting_batch_size(max_tokens) if asked == "auto" else asked
 
     def encode(self, prepared: Prepared) -> Encoded:
@@ -177,7 +177,7 @@ class MlxModel:
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
         if capacity == 1:
-            return OneRow(self._model, self._one, self._tokenizer.stopping_criteria)
+            return OneRow(self._model, self._decoder, self._tokenizer.stopping_criteria)
         return BatchedRows(self._model, self._decoder, self._processor, capacity)
 
     def fitting_batch_size(self, max_tokens: int) -> int:

@@ -227,6 +227,7 @@ class CachedAlone:
         return getattr(self._language_model, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What it says."""
         return self._language_model(*args, **kwargs)
 
     def make_cache(self) -> list[Any]:
