@@ -1,8 +1,8 @@
 """A checkpoint in MLX: load it, prepare pictures for it, and generate captions with it.
 
 It knows nothing of threads, except that MLX's streams belong to the thread that made them
-(https://github.com/ml-explore/mlx/issues/3727): `prepare` may run on any thread, since it hands out
-numpy arrays; all else has to run on the thread that loaded the checkpoint.
+(https://github.com/ml-explore/mlx/issues/3727): `prepare` may run on any thread, since nothing of
+what it hands out has to be computed; all else has to run on the thread that loaded the checkpoint.
 """
 
 import importlib.metadata
@@ -20,7 +20,7 @@ from captioner.checkpoint.memory import memory_bytes
 from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.device.compiled import CompiledSteps
 from captioner.device.cuda import is_cuda, keep_in_full, multiply_rows_together
-from captioner.device.encoding import Encoded, Prepared, PreparedLater, encode, in_numpy
+from captioner.device.encoding import Encoded, Prepared, PreparedLater, encode, handed_on
 from captioner.device.families import BATCHED, COMPILED, PREPARED_AHEAD, REFUSED
 from captioner.device.rows import BatchedRows, CachedAlone, OneRow, Request, Row, Rows
 from captioner.errors import CaptionError, CheckpointError, first_line
@@ -151,7 +151,8 @@ class MlxModel:
         except Exception as error:
             raise CaptionError(f"the model's processor refuses it: {first_line(error)}") from error
         try:  # a ragged list is no array, and numpy knows nothing of bfloat16
-            arrays = {name: in_numpy(value) for name, value in inputs.items() if value is not None}
+            given = ((name, value) for name, value in inputs.items() if value is not None)
+            arrays = {name: handed_on(name, value) for name, value in given}
             return self._described(arrays, image.size)
         except Exception as error:
             raise CaptionError(
