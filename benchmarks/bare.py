@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.peers import PROMPT
 from captioner.device.device import Device
+from captioner.device.look import Look
 from captioner.device.model import MlxModel
 from captioner.device.rows import Request
 from captioner.pictures.reading import Reader
@@ -30,9 +31,9 @@ def main(checkpoint: Path, tokens: int, batch_size: int, pictures: list[Path]) -
     import mlx.core as mx
 
     batches = importlib.import_module("mlx_vlm.generate.ar")
-    _timed(MlxModel, "prepare", "preparing")
+    _timed(MlxModel, "prepare_each", "preparing")
     _timed(Reader, "read", "preparing")
-    _timed(MlxModel, "encode", "vision tower")
+    _timed(Look, "encode", "vision tower")
     prompts, stream = batches.PromptProcessingBatch, batches.generation_stream
     _timed(prompts, "prompt_step", "prefill", lambda: mx.synchronize(stream))
     _timed(prompts, "generate", "prefill")

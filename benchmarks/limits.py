@@ -115,7 +115,8 @@ def _decode_bytes(checkpoint: Path, network: Any, rows: list[Prepared]) -> float
     asked = _experts_asked(text, len(rows))
     total = 0.0
     for file in checkpoint.glob("*.safetensors"):
-        for name, value in dict(mx.load(str(file))).items():  # no weight is read for that
+        weights: Any = mx.load(str(file))  # no weight is read for that
+        for name, value in weights.items():
             if "language_model" in name and "embed_tokens" not in name:
                 total += value.nbytes * (asked if value.ndim == 3 else 1)
     number = network.vision_tower.patch_embed.proj.weight.dtype.size
@@ -126,7 +127,7 @@ def _decode_bytes(checkpoint: Path, network: Any, rows: list[Prepared]) -> float
 def _experts_asked(text: Any, rows: int) -> float:
     """The share of the experts that so many rows ask for, if each asks for any; 1 without any."""
     experts = getattr(text, "num_experts", 0)
-    return 1 - (1 - text.num_experts_per_tok / experts) ** rows if experts else 1.0
+    return float(1 - (1 - text.num_experts_per_tok / experts) ** rows) if experts else 1.0
 
 
 def _prefill_operations(network: Any, prepared: Prepared) -> float:

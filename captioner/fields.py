@@ -2,15 +2,31 @@
 read what a person writes. Knows none of the settings.
 """
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from captioner.text import printable
+
+MAX_SHARDS = 1000  # of one folder
+# Languages that answers may be asked for in, by their codes (ISO 639-1).
+LANGUAGES = {
+    **{"ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech"},
+    **{"da": "Danish", "de": "German", "el": "Greek", "en": "English", "es": "Spanish"},
+    **{"et": "Estonian", "eu": "Basque", "fa": "Persian", "fi": "Finnish", "fr": "French"},
+    **{"ga": "Irish", "gl": "Galician", "he": "Hebrew", "hi": "Hindi", "hr": "Croatian"},
+    **{"hu": "Hungarian", "id": "Indonesian", "is": "Icelandic", "it": "Italian"},
+    **{"ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian", "ms": "Malay"},
+    **{"no": "Norwegian", "nl": "Dutch", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian"},
+    **{"ru": "Russian", "sk": "Slovak", "sl": "Slovenian", "sr": "Serbian", "sv": "Swedish"},
+    **{"sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai", "tr": "Turkish"},
+    **{"uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +60,20 @@ def split_at_commas(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def _split(value: Any) -> Any:
+    """The same with one in each line too; an empty one is none."""
+    parts = re.split(r"[,\n]", value) if isinstance(value, str) else value
+    if isinstance(parts, list | tuple) and all(isinstance(part, str) for part in parts):
+        return tuple(" ".join(part.split()) for part in parts if part.strip())
+    return parts
+
+
+def _language(value: str) -> str:
+    if value not in LANGUAGES:
+        raise PydanticCustomError("language", "Input should be one of " + ", ".join(LANGUAGES))
+    return value
+
+
 def _place(value: Any) -> Any:
     """A path as a person writes it, wherever it comes from: `~` and `~user` are home folders."""
     if value == "":  # Path("") is the current directory, which nobody meant
@@ -65,5 +95,21 @@ def _place(value: Any) -> Any:
     return Path(value).absolute() if str(Path(value)).startswith("~") else value
 
 
+def _part(value: str) -> str:
+    number, _, of = value.partition("/")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in (number, of)):
+        raise PydanticCustomError("part", "Input should be of the form 3/12")
+    if not 1 <= int(number) <= int(of) <= MAX_SHARDS:
+        raise PydanticCustomError(
+            "part", f"Input should be a part of 1 to {MAX_SHARDS}, such as 1/12 to 12/12"
+        )
+    return f"{int(number)}/{int(of)}"
+
+
+Part = Annotated[str, AfterValidator(_part)]
+Phrases = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Language = Annotated[
+    str, AfterValidator(_language), Field(json_schema_extra={"enum": [*LANGUAGES]})
+]
 Place = Annotated[Path, BeforeValidator(_place)]
 Colour = Annotated[str, AfterValidator(_colour)]

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 SF_DATALESS = 0x40000000  # sys/stat.h; Python's `stat` has it from 3.13 on
 MATERIALIZE_DATALESS_FILES, OF_THE_PROCESS, OFF = 3, 0, 1  # IOPOL_…, sys/resource.h
 WIRES_MEMORY = 15  # the macOS from which on Metal can keep memory wired for a process
+SIPS_SECONDS = 60  # for one picture
 
 logger = logging.getLogger(__name__)
 
@@ -121,3 +123,31 @@ def wires_no_memory() -> str | None:
     """
     version = platform.mac_ver()[0] if on_macos() else ""
     return version if version and int(version.split(".")[0]) < WIRES_MEMORY else None
+
+
+def heic_as_tiff(data: bytes) -> bytes:
+    """A HEIC picture as a TIFF that macOS' own ImageIO makes of it, with its orientation and its
+    colour profile. Source: sips(1).
+
+    Raises:
+        OSError: it cannot be converted; the message says why.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        picture, made = Path(name) / "picture.heic", Path(name) / "picture.tiff"
+        picture.write_bytes(data)
+        command = ["sips", "-s", "format", "tiff", str(picture), "--out", str(made)]
+        try:
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=SIPS_SECONDS,
+                check=True,
+            )
+            return made.read_bytes()
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(errno.ETIMEDOUT, "sips takes too long") from None
+        except FileNotFoundError:
+            raise OSError("sips made no picture of it") from None
+        except subprocess.CalledProcessError:
+            raise OSError("sips cannot convert it") from None

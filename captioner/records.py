@@ -7,11 +7,11 @@ What many task runs return is a plain class, not a dataclass: Prefect walks thro
 every field as a result, and draws wrong edges where two share one. Knows nothing of MLX.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from captioner.groups import DEFAULT_USER_PROMPT
 from captioner.settings import RECIPE, Settings
 from captioner.text import printable
 
@@ -29,13 +29,37 @@ class Stamp:
 class Picture:
     """An image file that the scan found."""
 
-    key: str  # its path within the input directory, as `image` in the caption file
+    key: str  # its path within the input directory, with `/`, as `image` in the caption file
     path: Path  # where the file is
+
+    @property
+    def root(self) -> Path:
+        """The input directory, which no link may lead out of."""
+        return self.path.parents[self.key.count("/")]
 
     @property
     def label(self) -> str:
         """The key with control characters made visible: harmless in a log line or a terminal."""
         return printable(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the model is asked about one picture, in the settings that a person gives it with."""
+
+    user_prompt: str = DEFAULT_USER_PROMPT
+    system_prompt: str | None = None
+    ask: tuple[str, ...] = ()  # further questions, each as NAME=PROMPT
+
+    @property
+    def prompt(self) -> str:
+        """The longest of all questions about it."""
+        further = [ask.partition("=")[2] for ask in self.ask]
+        return max([self.user_prompt, *further], key=len)
+
+    def characters(self) -> int:
+        """How many the model reads at most for one answer."""
+        return len(self.prompt) + len(self.system_prompt or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +71,7 @@ class Job:
     number: int  # its place among the pictures that are to be captioned, from 1
     total: int  # how many these are
     reason: str | None = None  # why it is captioned once more; None when it never was
+    asked: Asked = Asked()
 
 
 class Valid:
@@ -88,11 +113,15 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All that a caption depends on besides its picture."""
+    """All that a caption depends on besides its picture.
+
+    Of a run, whose prompts still have their placeholders, or of one picture (`asking`).
+    """
 
     values: tuple[object, ...]  # of the settings in `RECIPE`, in its order
     repo_id: str | None  # None when the checkpoint is a directory named with --model
     revision: str | None  # of the checkpoint; None when it is not here: then any will do
+    within_limit: bool = False  # the caption ended by itself: the token limit had no part in it
 
     @classmethod
     def of(cls, settings: Settings, revision: str | None) -> Self:
@@ -100,15 +129,23 @@ class Recipe:
         values = tuple(getattr(settings, name) for name in RECIPE)
         return cls(values, None if settings.model else settings.repo_id, revision)
 
+    def asking(self, asked: Asked) -> Self:
+        """The recipe of one picture, which is asked that."""
+        values = self.settings() | {f.name: getattr(asked, f.name) for f in fields(asked)}
+        return replace(self, values=tuple(values.values()))
+
     def settings(self) -> dict[str, Any]:
         """The values of its settings by their names."""
         return dict(zip(RECIPE, self.values, strict=True))
 
     def changed_since(self, before: "Recipe") -> str | None:
         """For example `user prompt, pixel cap changed`; None when nothing has."""
-        pairs = zip(RECIPE.values(), before.values, self.values, strict=True)
-        if changed := [name for name, old, new in pairs if old != new]:
-            return f"{', '.join(changed)} changed"
+        pairs = zip(RECIPE, before.values, self.values, strict=True)
+        changed = [name for name, old, new in pairs if old != new]
+        if before.within_limit:
+            changed = [name for name in changed if name != "max_tokens"]
+        if changed:
+            return f"{', '.join(RECIPE[name] for name in changed)} changed"
         return None if before.is_of_the_model_of(self) else "model changed"
 
     def is_of_the_model_of(self, now: "Recipe") -> bool:
@@ -129,9 +166,11 @@ class Generation:
     generated_tokens: int
     prefill_seconds: float
     decode_seconds: float
-    flags: tuple[str, ...] = ()  # of "truncated", "repetitive" and "empty"
+    flags: tuple[str, ...] = ()  # of "truncated", "repetitive", "empty", "banned" and "language"
     batch_size: int = 1  # how many captions the device made at a time, this one among them
-    attempts: int = 1  # how often it was generated, with another sampling after a loop
+    attempts: int = 1  # how often it was generated, with another sampling each time
+    fields: dict[str, Any] | None = None  # the answers by their names, where more was asked for
+    said: str = ""  # what the model said, where the text is made of it
 
     @property
     def seconds(self) -> float:
@@ -151,15 +190,24 @@ class Cost:
 class Caption:
     """A caption, ready to be saved."""
 
-    def __init__(self, job: Job, prompt: str, generation: Generation, stamp: Stamp) -> None:
+    def __init__(
+        self,
+        job: Job,
+        prompt: str,
+        generation: Generation,
+        stamp: Stamp,
+        thumbnail: bytes | None = None,
+    ) -> None:
         self.job: Final = job
         self.prompt: Final = prompt  # the user prompt
         self.generation: Final = generation
         self.stamp: Final = stamp  # the file that it is the caption of
+        self.thumbnail: Final = thumbnail  # a small JPEG of it; None where no gallery is wanted
 
     def without_text(self) -> "Caption":
-        """The same with an empty text: all captions of a run at once stay small."""
-        return Caption(self.job, self.prompt, replace(self.generation, text=""), self.stamp)
+        """The same with an empty text and no thumbnail: all captions of a run stay small."""
+        generation = replace(self.generation, text="", fields=None, said="")
+        return Caption(self.job, self.prompt, generation, self.stamp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,14 +216,6 @@ class Failure:
 
     job: Job
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """A picture that was captioned in an earlier run, and is not in the input directory now."""
-
-    image: str  # its key
-    caption_file: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,55 +250,3 @@ class Progress:
     def sentence(self) -> str:
         """For example `12 of 31: 12 captioned; 14.0 a minute, 2 min to go`."""
         return f"{self.text}; {self.pace}" if self.pace else self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A picture in the place of whose caption file something else is."""
-
-    image: str  # its key
-    caption_file: str
-    reason: str
-
-
-class Scan:
-    """What the scan found."""
-
-    def __init__(
-        self,
-        pictures: Iterable[Picture],
-        directory: tuple[int, int] | None = None,
-        ignored: str = "",
-    ) -> None:
-        self.pictures = tuple(pictures)  # in natural order
-        self.directory = directory  # the device and the inode of what was scanned
-        self.ignored: Final = ignored  # what else is in the folder, in words
-
-
-class Plan:
-    """What a run has to do, and what it need not do."""
-
-    def __init__(
-        self,
-        pictures: Iterable[Picture] = (),
-        caption_files: dict[str, str] | None = None,
-        *,
-        todo: Iterable[Job] = (),
-        up_to_date: Iterable[str] = (),
-        edited: Iterable[str] = (),
-        left: Iterable[str] = (),
-        later: Iterable[str] = (),
-        skipped: Iterable[Skipped] = (),
-        unreadable: Iterable[Unreadable] = (),
-        gone: Iterable[Gone] = (),
-    ) -> None:
-        self.pictures = tuple(pictures)  # all that the scan found, in its order
-        self.caption_files = caption_files or {}  # the caption file of each, by its key
-        self.todo = tuple(todo)
-        self.up_to_date = tuple(up_to_date)  # keys; captioned already, also those that are edited
-        self.edited = tuple(edited)  # keys of those whose caption a person wrote or changed
-        self.left = tuple(left)  # keys of what --retry-flagged does not ask for
-        self.later = tuple(later)  # keys of what is beyond --limit, and left for the next run
-        self.skipped = tuple(skipped)  # in an earlier run; the file is the same
-        self.unreadable = tuple(unreadable)  # left as they are
-        self.gone = tuple(gone)

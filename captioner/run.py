@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Self
 
 from captioner.errors import CaptionerError
+from captioner.plan import Plan, Scan
 from captioner.records import (
     Caption,
     Checkpoint,
@@ -19,10 +20,8 @@ from captioner.records import (
     Failure,
     Job,
     LoadedModel,
-    Plan,
     Progress,
     Recipe,
-    Scan,
     Skipped,
 )
 from captioner.settings import Settings
@@ -42,6 +41,7 @@ class Run:
         self.skipped: list[Skipped] = []
         self.failures: list[Failure] = []
         self.downloading: Callable[[], Progress] | None = None  # how far, while the model comes
+        self.waiting_for = "Loading the model"  # what comes before the first caption
         self.on_device: tuple[Job, ...] = ()  # what is being captioned
         self.interrupted = False
         self.complete = False  # all is done, and its last file is written
@@ -56,6 +56,7 @@ class Run:
         run = cls(settings)
         if run._watch:
             run._watch.run = run
+            run._watch.begun.set()
         return run
 
     def close(self) -> None:
@@ -155,7 +156,9 @@ class Run:
             left = len(self.plan.todo) - self.done
             return f"Interrupted: {so_far}" + (f", {left} to go" if left else "")
         if self.scan and not self.scan.pictures:
-            return f"No PNG, JPG or JPEG files in {printable(str(self.settings.input_dir))}"
+            where = printable(str(self.settings.input_dir))
+            nothing = f"No {self.settings.format_names} files in {where}"
+            return "; ".join(filter(None, (nothing, self.scan.deeper)))
         return self.counts()
 
 
@@ -164,6 +167,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.run: Run | None = None  # as soon as there is one
+        self.begun = threading.Event()  # set then
         self.over = threading.Event()  # set when nothing more happens in it
 
 

@@ -1,209 +1,25 @@
-"""Every setting of a run, declared once: the flags of the command line, the environment variables
-and the parameters of the flow are all read from it. Knows nothing of where a value came from.
+"""The settings of one run: all groups together, flat.
 
-The groups are the parts of the form in Prefect's UI; `Settings` is all of them, flat. Each setting
-is marked with whether a caption depends on it; `RECIPE` is made of those marks.
+`RECIPE` and `TITLES` are made of what the groups say of each setting. Knows nothing of where a
+value came from.
 """
 
-from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic.config import JsonDict
-from pydantic_settings import NoDecode
+from pydantic import BaseModel, ConfigDict, Field
 
-from captioner.fields import Colour, InRecipe, NotInRecipe, Place, split_at_commas
-
-DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
-MAX_BATCH_SIZE = 32
-MAX_TOKENS = 32_768
-DEFAULT_USER_PROMPT = "Describe the contents of this image."
-MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
-NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
-
-
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FolderSettings(_Group):
-    """Where the pictures are, and where the captions go."""
-
-    input_dir: Annotated[Place, NotInRecipe("the file's own bytes count, wherever it is")] = Field(
-        default=Path("input"),
-        title="Input directory",
-        description="The directory whose PNG, JPG and JPEG files are captioned.",
-        json_schema_extra=NOT_EMPTY,
-    )
-    output_dir: Annotated[Place, NotInRecipe("captions may be moved")] = Field(
-        default=Path("output"),
-        title="Output directory",
-        description="Where the caption files, captions.json and summary.json are written.",
-        json_schema_extra=NOT_EMPTY,
-    )
-
-
-class AgainSettings(_Group):
-    """What is captioned once more, besides what is new or has changed, and how many at most."""
-
-    overwrite: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
-        default=False,
-        title="Overwrite",
-        description="Caption every picture again, also where a caption is up to date or was "
-        "edited by hand.",
-    )
-    retry_flagged: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
-        default=False,
-        title="Retry flagged captions",
-        description="Caption again what was flagged as truncated, repetitive or empty, "
-        "and nothing else.",
-    )
-    limit: Annotated[int | None, NotInRecipe("says what is done, not how")] = Field(
-        default=None,
-        ge=1,
-        title="Pictures at most",
-        description="Only the first pictures that are to be captioned, this many; "
-        "the others are left for the next run.",
-    )
-
-
-class PromptSettings(_Group):
-    """What the model is asked."""
-
-    user_prompt: Annotated[str, InRecipe("user prompt")] = Field(
-        default=DEFAULT_USER_PROMPT,
-        min_length=1,
-        max_length=MAX_PROMPT_LENGTH,
-        title="User prompt",
-        description="The text shown to the model alongside each image.",
-    )
-    system_prompt: Annotated[str | None, InRecipe("system prompt")] = Field(
-        default=None,
-        max_length=MAX_PROMPT_LENGTH,
-        title="System prompt",
-        description="The system role of the assistant. Left out when it is not given.",
-    )
-
-
-class DecodingSettings(_Group):
-    """How a caption is generated."""
-
-    max_tokens: Annotated[int, InRecipe("token limit")] = Field(
-        default=512,
-        ge=1,
-        le=MAX_TOKENS,
-        title="Tokens at most",
-        description="A caption is cut after this many tokens.",
-    )
-    temperature: Annotated[float, InRecipe("temperature")] = Field(
-        default=0.0,
-        ge=0.0,
-        le=2.0,
-        allow_inf_nan=False,
-        title="Temperature",
-        description="0 always takes the most likely token; higher values vary more.",
-    )
-    seed: Annotated[int, InRecipe("seed")] = Field(
-        default=0,
-        ge=0,
-        title="Seed",
-        description="With a temperature above 0: the same seed, picture and batch size give the "
-        "same caption.",
-    )
-
-
-class ModelSettings(_Group):
-    """Which model captions."""
-
-    model: Annotated[Place | None, NotInRecipe("the revision of the checkpoint counts")] = Field(
-        default=None,
-        title="Model directory",
-        description="A directory with the MLX weights, in place of the Hugging Face cache.",
-        json_schema_extra=NOT_EMPTY,
-    )
-    repo_id: Annotated[str, NotInRecipe("the revision of the checkpoint counts")] = Field(
-        default=DEFAULT_REPO_ID,
-        pattern=r"^\w[\w.-]{0,95}/\w[\w.-]{0,95}$",
-        title="Hugging Face repository",
-        description="The repository (owner/name) that is downloaded when the model is missing.",
-    )
-
-
-class PictureSettings(_Group):
-    """How the model sees a picture."""
-
-    max_pixels: Annotated[int, InRecipe("pixel cap")] = Field(
-        default=2_097_152,
-        ge=0,
-        title="Pixels at most",
-        description="Larger pictures are scaled down to this many pixels first; "
-        "0 leaves it to the model.",
-    )
-    background: Annotated[Colour, InRecipe("background")] = Field(
-        default="white",
-        validate_default=False,  # Pillow need not be imported for it
-        title="Background",
-        description="The colour behind what is transparent in a picture: a name or #rrggbb.",
-    )
-
-
-class DeviceSettings(_Group):
-    """How pictures go to the device, and how it is kept at it."""
-
-    batch_size: Annotated[
-        Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | Literal["auto"],
-        NotInRecipe("rounding alone differs with the number of rows"),
-    ] = Field(
-        default=1,
-        title="Batch size",
-        description="How many pictures the device captions at a time; auto chooses by the memory "
-        "that is free once the model is loaded.",
-    )
-    keep_awake: Annotated[bool, NotInRecipe("has nothing to do with captions")] = Field(
-        default=True,
-        title="Keep awake",
-        description="Keep a Mac that nobody uses from falling asleep while the run lasts.",
-    )
-
-
-class ResultSettings(_Group):
-    """What is written besides the captions."""
-
-    gallery: Annotated[bool, NotInRecipe("made from the captions")] = Field(
-        default=True,
-        title="Gallery",
-        description="Write index.html, a page with all pictures and their captions.",
-    )
-    export: Annotated[
-        tuple[Literal["txt", "jsonl", "csv", "parquet", "xmp", "html"], ...],
-        NoDecode,  # a variable holds `txt,csv` like the flag
-        BeforeValidator(split_at_commas),
-        NotInRecipe("made from the captions"),
-    ] = Field(
-        default=(),
-        title="Exports",
-        description="Other forms of the captions that are written too: txt, jsonl, csv, parquet, "
-        "xmp, html.",
-    )
-    beside: Annotated[bool, NotInRecipe("where exports go")] = Field(
-        default=False,
-        title="Exports beside the pictures",
-        description="Write exports into the input directory, where trainers and photo programs "
-        "look for them. A file that is somebody else's is left as it is.",
-    )
-    include_flagged: Annotated[bool, NotInRecipe("which captions are exported")] = Field(
-        default=False,
-        title="Export flagged captions too",
-        description="Export also captions that are flagged as truncated, repetitive or empty.",
-    )
-    xmp_name: Annotated[Literal["darktable", "adobe"], NotInRecipe("how exports are named")] = (
-        Field(
-            default="darktable",
-            title="Names of XMP sidecars",
-            description="a.jpg.xmp, as darktable, digiKam and Immich read them, or a.xmp, as "
-            "Adobe's programs do.",
-        )
-    )
+from captioner.fields import MAX_SHARDS, InRecipe, NotInRecipe
+from captioner.groups import (
+    FORMATS,
+    AgainSettings,
+    DecodingSettings,
+    DeviceSettings,
+    FolderSettings,
+    ModelSettings,
+    PictureSettings,
+    PromptSettings,
+    ResultSettings,
+)
 
 
 # pydantic takes the fields of the last base first
@@ -238,14 +54,39 @@ class Settings(
         }
 
     def from_a_form(self) -> "Settings":
-        """The same, but that nobody gave the default repository: a form hands in every default."""
-        given = self.model_fields_set - {"repo_id" if self.repo_id == DEFAULT_REPO_ID else ""}
-        return Settings.model_construct(**{name: getattr(self, name) for name in given})
+        """The same, but that nobody gave what has its default: a form hands in every default."""
+        fields = type(self).model_fields
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return Settings.model_construct(
+            **{name: value for name, value in values.items() if value != fields[name].default}
+        )
+
+    @property
+    def format_names(self) -> str:
+        """For example `PNG, JPG or JPEG`."""
+        names = [name.upper() for name in dict.fromkeys(self.formats) if name != "all"]
+        names = [name.upper() for name in FORMATS] if "all" in self.formats else names
+        return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
     @property
     def may_download_into_model(self) -> bool:
         """Whether a missing `model` directory is to be made: a repository was given for it."""
         return "repo_id" in self.model_fields_set
+
+
+class FleetSettings(BaseModel):
+    """How one folder is divided among several machines: of a fleet, and of no single run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shards: Annotated[int | None, NotInRecipe("says what is done where")] = Field(
+        default=None,
+        ge=1,
+        le=MAX_SHARDS,
+        title="Shards",
+        description="How many parts the folder is split into, of which a worker takes one at a "
+        "time; left out, four for each worker that is online.",
+    )
 
 
 GROUPS: dict[str, type[BaseModel]] = {
@@ -273,3 +114,4 @@ TITLES = {
     "--" + name.replace("_", "-"): f"“{field.title}”"
     for name, field in Settings.model_fields.items()
 }
+TITLES["--schema"] = TITLES["--answer-schema"]

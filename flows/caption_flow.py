@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
 from prefect import State, flow
 
-from captioner import settings as given
+from captioner import groups as given
 from captioner.checkpoint.find import MissingCheckpoint
 from captioner.macos import kept_awake
 from captioner.output.folder import OutputFolder
@@ -48,7 +48,7 @@ def caption_flow(
 ) -> State:
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model."""
     run = Run.begin(asked(folders, again, prompts, decoding, model, pictures, device, results))
-    output = OutputFolder(run.settings.output_dir)
+    output = OutputFolder(run.settings.output_dir, run.settings.shard)
     with plain_errors(), ending_noted(run), named(run), kept_awake(run.settings.keep_awake):
         check_input_dir(run, output)
         run.scan = scan_images(run)

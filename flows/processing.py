@@ -21,12 +21,13 @@ from captioner.device.device import Device
 from captioner.device.rows import Request
 from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceError, InputGone
+from captioner.groups import MAX_BATCH_SIZE
 from captioner.output.folder import OutputFolder
+from captioner.pages import gallery
 from captioner.pictures.reading import Reader
 from captioner.pictures.scan import check_still_there
 from captioner.records import Caption, Failure, Job, Skipped, Valid
 from captioner.run import Run
-from captioner.settings import MAX_BATCH_SIZE
 from flows.endings import INTERRUPTS, interrupts_deferred, interrupts_noted
 from tasks.generate_caption import generate_caption
 from tasks.save_caption import save_caption
@@ -70,6 +71,7 @@ class _Window:
     def __init__(self, run: Run, device: Device, output: OutputFolder) -> None:
         self._run, self._device, self._output = run, device, output
         self._todo = iter(run.plan.todo)
+        self._thumbnails = run.settings.gallery and gallery.is_ours(output)
         # the first four in the order of the pictures
         self._validating: deque[tuple[Job, PrefectFuture[Valid | State[Skipped]]]] = deque()
         self._in_line: deque[tuple[Valid, Work]] = deque()
@@ -140,8 +142,9 @@ class _Window:
                 get_run_logger().warning("[%d/%d] Skipped %s: %s", *skipped)
             elif isinstance(result, Valid):
                 picture = result.job.picture
-                reader = Reader(picture, settings.max_pixels, settings.background, result.stamp)
-                work = self._device.begin(reader, Request.of(settings))
+                look = (settings.max_pixels, settings.background, result.stamp, settings.formats)
+                reader = Reader(picture, *look, thumbnail=self._thumbnails)
+                work = self._device.begin(reader, Request.of(settings, job.asked))
                 work.when_begun(self._moved.set)
                 self._in_line.append((result, work))
             elif isinstance(result, CaptionError):

@@ -5,10 +5,13 @@ from collections import defaultdict
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.output.folder import OutputFolder
 from captioner.pictures.evicted import evicted
-from captioner.records import Plan, Recipe, Scan
+from captioner.pictures.scan import FOLDER_PROMPT
+from captioner.plan import Plan, Scan, unasked_in_words
+from captioner.records import Recipe
 from captioner.run import Run
 from captioner.text import counted, listed, printable
 
@@ -21,13 +24,27 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
 
     Raises:
         OutputError: the directory can be neither read nor written.
-        InputError: the pictures are in iCloud, and this process may not fetch them.
+        InputError: the pictures are in iCloud, and this process may not fetch them; or the prompt
+            of a folder cannot be used.
     """
     recipe = Recipe.of(run.settings, known_revision(run.settings))
-    plan = output.plan(scan, run.settings, recipe)
+    prompts = Prompts(run.settings)
+    plan = output.plan(scan, run.settings, recipe, prompts.of)
+    _log_folder_prompts(prompts)
     _log(plan, overwrite=run.settings.overwrite)
+    if plan.unasked:
+        get_run_logger().info("Kept: %s", unasked_in_words(plan, run.settings))
     _log_evicted(plan)
     return plan
+
+
+def _log_folder_prompts(prompts: Prompts) -> None:
+    logger = get_run_logger()
+    if folders := prompts.of_folders:
+        pictures = counted(folders.total(), "picture has", "pictures have")
+        logger.info("%s the prompt of a folder: %s", pictures, listed(folders))
+    if prompts.passed_over:
+        logger.info("%s is passed over, since --user-prompt is given", FOLDER_PROMPT)
 
 
 def _log(plan: Plan, overwrite: bool) -> None:

@@ -4,7 +4,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint
-from captioner.device.model import require_mlx
+from captioner.device.installed import require_mlx
 from captioner.records import Checkpoint
 from captioner.run import Run
 

@@ -1,5 +1,6 @@
 """GenerateCaption: one picture at a time on the MLX device, in order."""
 
+from dataclasses import replace
 from logging import Logger, LoggerAdapter
 
 from prefect import get_run_logger, task
@@ -7,12 +8,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 
+from captioner.asking.language import OTHER_LANGUAGE, is_in_another
 from captioner.device.device import Device
 from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceStopped
 from captioner.pages.escaping import shown
 from captioner.pictures.decoding import fitted
-from captioner.records import Caption, Valid
+from captioner.records import Caption, Generation, Valid
 from captioner.run import Run
 
 CAPTION_CHARACTERS = 600
@@ -24,8 +26,8 @@ def generate_caption(
 ) -> Caption | State[Caption]:
     """The caption of a picture that the device has taken up as `work`.
 
-    A caption that is cut, stuck or empty is in a state `Flagged` that says so. Cancelled when the
-    run was interrupted before the device was done with it.
+    A caption that is cut, stuck, empty or not as it was asked for is in a state `Flagged` that says
+    so. Cancelled when the run was interrupted before the device was done with it.
 
     Raises:
         CaptionError: this picture got no caption.
@@ -34,9 +36,13 @@ def generate_caption(
     logger = get_run_logger()
     label = valid.job.picture.label
     for attempt in work.attempts():
-        _log(logger, valid, attempt, run.settings.max_pixels)
+        if attempt > 1:
+            logger.info("%s %s; attempt %d...", label, work.why(attempt), attempt)
+        else:
+            _log(logger, valid, run.settings.max_pixels)
     try:
-        caption = Caption(valid.job, work.request.user_prompt, work.result(), work.stamp)
+        made, small = _checked(work.result(), run.settings.language), work.reader.thumbnail
+        caption = Caption(valid.job, work.request.user_prompt, made, work.stamp, small)
     except DeviceStopped as error:
         logger.info("%s: %s", label, error)
         return Cancelled(message=str(error))
@@ -49,18 +55,20 @@ def generate_caption(
     return caption
 
 
+def _checked(made: Generation, language: str | None) -> Generation:
+    """The caption, flagged when it is not in the language that was asked for."""
+    if language is None or not is_in_another(made.text, language):
+        return made
+    return replace(made, flags=(*made.flags, OTHER_LANGUAGE))
+
+
 def _quoted(text: str) -> str:
     """A caption in one line, for its task run's log; the terminal tells its file."""
     return f"“{shown(text, CAPTION_CHARACTERS)}”"
 
 
-def _log(
-    logger: "Logger | LoggerAdapter[Logger]", valid: Valid, attempt: int, max_pixels: int
-) -> None:
+def _log(logger: "Logger | LoggerAdapter[Logger]", valid: Valid, max_pixels: int) -> None:
     job, label = valid.job, valid.job.picture.label
-    if attempt > 1:
-        logger.info("%s repeats itself; attempt %d...", label, attempt)
-        return
     logger.info("[%d/%d] Processing %s...", job.number, job.total, label)
     if job.reason:
         logger.info("%s is captioned again: %s", label, job.reason)

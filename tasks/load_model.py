@@ -11,7 +11,7 @@ from captioner.device.device import Device
 from captioner.device.families import BATCHED
 from captioner.device.model import usable_memory_bytes
 from captioner.macos import wires_no_memory
-from captioner.records import Checkpoint
+from captioner.records import Asked, Checkpoint
 from captioner.run import Run
 from captioner.text import gigabytes, printable
 
@@ -41,10 +41,13 @@ def load_model(checkpoint: Checkpoint, run: Run) -> Device:
             "one that fills most of the memory may be slow.",
             old,
         )
-    tokens = try_out(checkpoint.directory, settings.user_prompt, settings.system_prompt)
+    longest = max((job.asked for job in run.plan.todo), key=Asked.characters)
+    tokens = try_out(checkpoint.directory, longest.prompt, longest.system_prompt)
     if tokens and (remark := remark_on_length(tokens, checkpoint.directory, settings)):
         logger.warning("%s", remark)
-    device = Device(checkpoint.directory, settings.batch_size, settings.max_tokens)
+    device = Device(
+        checkpoint.directory, settings.batch_size, settings.max_tokens, settings.answer_schema
+    )
     run.load(checkpoint, device.batch_size, device.load_seconds)
     logger.info("Model loaded in %.1f s", device.load_seconds)
     if device.batch_size > 1:

@@ -23,7 +23,7 @@ def validate_image(job: Job, run: Run, output: OutputFolder) -> Valid | State[Sk
         OutputError: it cannot be noted that the picture is skipped.
     """
     try:
-        result = validate(job)
+        result = validate(job, run.settings.formats)
     except CaptionError as error:
         check_still_there(run.scan, run.settings.input_dir)
         raise CaptionError(

@@ -4,10 +4,14 @@ No model is needed: the captions are saved as the flow saves them.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from captioner.asking.prompts import Prompts
 from captioner.output.folder import OutputFolder
 from captioner.pages.gallery import write_gallery
+from captioner.pictures.reading import Reader
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
 from captioner.records import Caption, DeviceFigures, Failure, Generation, Recipe, Skipped
@@ -21,7 +25,17 @@ CAPTIONS = {
     "cut.png": "A caption that was cut",
     "ordner ü.png": "Ein Kästchen",
 }
+FIELDS: dict[str, dict[str, Any]] = {
+    "a.png": {"alt_text": "A sheet\nof numbers", "keywords": ["=1+1", "sheet"], "people": 0},
+    "b & <c>'\".jpg": {
+        "alt_text": '<b onmouseover="alert(2)">Ω</b>',
+        "keywords": "script, red , script",
+        "mood & <i>": {"is": ["calm", 0.5]},
+        "image": "not a column twice",
+    },
+}
 EDITED = {"ordner ü.png": "Eine Kiste"}
+THUMBNAILS = ("a.png", "cut.png")  # the others were captioned before there were any
 FAILED, SKIPPED = "failed.png", "skipped.png"
 
 
@@ -39,7 +53,7 @@ def finished(folder: Path) -> Settings:
     run.scan = scan(settings.input_dir)
     recipe = Recipe.of(settings, "abc")
     with OutputFolder(settings.output_dir) as output:
-        run.plan = output.plan(run.scan, settings, recipe)
+        run.plan = output.plan(run.scan, settings, recipe, Prompts(settings).of)
         for job in run.plan.todo:
             key, stamp = job.picture.key, stamp_of(job.picture.path)
             if key == FAILED:
@@ -50,7 +64,10 @@ def finished(folder: Path) -> Settings:
                 flags = ("truncated",) if key == "cut.png" else ()
                 text = CAPTIONS[key]
                 made = Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0, flags=flags)
-                caption = Caption(job, "Describe it.", made, stamp)
+                made = replace(made, fields=FIELDS.get(key))
+                reader = Reader(job.picture, 0, "white", thumbnail=key in THUMBNAILS)
+                reader.read()
+                caption = Caption(job, "Describe it.", made, stamp, reader.thumbnail)
                 output.save(caption, recipe)
                 run.add(caption)
         run.end(DeviceFigures())

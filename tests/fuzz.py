@@ -39,7 +39,7 @@ from tests.hostile_folders import (
     prepared,
 )
 from tests.memory import peak_kilobytes
-from tests.mutants import mutant, whole_files
+from tests.mutants import mutant, other_files, whole_files
 
 CHECKPOINT = Path(__file__).resolve().parent.parent / "models" / "flowcharts-3m-8bit"
 REQUEST = Request(DEFAULTS.user_prompt, None, 1, 0.0)
@@ -65,7 +65,7 @@ class Harmless(logging.Handler):
 def end_of(path: Path, model: MlxModel) -> str:
     """Why the file is skipped; empty when it is a picture that the model's processor takes."""
     try:
-        check_image(path)
+        check_image(path, ("all",))
     except UnreadableImage as error:
         reason = str(error)
         assert reason.isprintable() and 0 < len(reason) <= LONGEST_REASON, repr(reason)
@@ -74,7 +74,7 @@ def end_of(path: Path, model: MlxModel) -> str:
         error.add_note(f"with {path.name}")
         raise
     try:  # what validation lets through cannot be skipped any more
-        model.prepare(load_image(path, DEFAULTS.max_pixels), REQUEST)
+        model.prepare(load_image(path, DEFAULTS.max_pixels, formats=("all",)), REQUEST)
     except Exception as error:
         error.add_note(f"with {path.name}, which is valid")
         raise
@@ -86,7 +86,7 @@ def fuzz(seed: int, files: int, keep: Path | None) -> dict[str, object]:
     handler = Harmless()
     logging.getLogger("captioner").addHandler(handler)
     logging.getLogger("captioner").propagate = False
-    sources, reasons = whole_files(), Counter[str]()
+    sources, reasons = [*whole_files(), *other_files()], Counter[str]()
     model, slowest, largest = MlxModel(CHECKPOINT), (0.0, ""), (0, "")
     model.prepare(load_image(next(Path("input").glob("*.jpg")), 0), REQUEST)
     peak = before = peak_kilobytes()
@@ -98,7 +98,9 @@ def fuzz(seed: int, files: int, keep: Path | None) -> dict[str, object]:
                 file, data = mutant(sources, seed, index)
                 (folder / file).write_bytes(data)
                 names.add(file)
-            for picture in [found for found in scan(folder).pictures if found.key in names]:
+            for picture in [
+                found for found in scan(folder, ("all",)).pictures if found.key in names
+            ]:
                 faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
                 began = time.process_time()
                 reasons[re.sub(r"\d[\d,]*", "N", end_of(picture.path, model))] += 1

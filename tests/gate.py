@@ -1,8 +1,13 @@
-"""A gate on loopback in front of a server, which can be shut: then the server is gone."""
+"""A gate on loopback in front of a server, which can be shut: then the server is gone.
+
+Or be narrow: then each answer takes long.
+"""
 
 import contextlib
 import socket
 import threading
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +15,10 @@ from typing import Self
 class Gate:
     """Forwards connections to a port of this machine, while it is open."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, delay: float = 0.0) -> None:
+        """Each request reaches the server `delay` seconds late, fewer than the five after which it
+        closes a connection that is idle."""
+        self.delay = delay
         self._target = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._connections: list[socket.socket] = []
@@ -53,13 +61,19 @@ class Gate:
                     continue
                 far = socket.create_connection(self._target)
                 self._connections += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                for pump, *ends in ((self._ask, near, far), (_pump, far, near)):
+                    threading.Thread(target=pump, args=ends, daemon=True).start()
+
+    def _ask(self, source: socket.socket, sink: socket.socket) -> None:
+        _pump(source, sink, lambda: time.sleep(self.delay))
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(
+    source: socket.socket, sink: socket.socket, wait: Callable[[], None] = lambda: None
+) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(1 << 16):
+            wait()
             sink.sendall(data)
     _close(source)
     _close(sink)

@@ -11,10 +11,11 @@ import os
 import random
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint, known_revision
 from captioner.errors import CaptionerError
 from captioner.output.folder import OutputFolder
@@ -24,10 +25,11 @@ from captioner.records import Caption, Generation, Recipe
 from captioner.run import Run
 from captioner.settings import Settings
 
-PICTURES = ("p1.png", "p2.png", "p3.png")
+PICTURES = ("p1.png", "p2.png", "p3.png", "sub/p4.png", "sub/p5.png")
+BEFORE = ("p1.png", "p2.png", "sub/p4.png")  # what an earlier run captioned
 PLACES = (
     *(".run.lock", "provenance.jsonl", "captions.json", "summary.json", "p1.json", "p2.json"),
-    f".{'0' * 32}.tmp",
+    *("sub", "sub/p4.json", f".{'0' * 32}.tmp"),
 )
 MOMENTS = ("before the run", "after the plan", "before the end")
 CHECKPOINT_FILES = (
@@ -35,6 +37,7 @@ CHECKPOINT_FILES = (
     *("tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"),
 )
 FIGURES: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
+FIGURES |= {"fields": None, "said": ""}
 
 
 def socket_at(path: Path) -> None:
@@ -100,6 +103,8 @@ def plant(folder: Path, what: list[tuple[str, str]], victim: Path) -> None:
     """Put the things in the places of files of ours."""
     for place, planter in what:
         path = folder / place
+        if path.parent.is_symlink() or not path.parent.is_dir():  # something is planted there
+            continue
         old = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -120,32 +125,36 @@ def everything(folder: Path) -> dict[str, object]:
 
 
 def prepared(folder: Path) -> tuple[Settings, Path]:
-    """Three pictures, two of them captioned, and something that lies elsewhere."""
+    """Pictures, some of them captioned, in a folder and one below it, and something elsewhere."""
     inside, victim = folder / "in", folder / "elsewhere"
-    inside.mkdir()
+    (inside / "sub").mkdir(parents=True)
     victim.mkdir()
     (victim / "file").write_bytes(b"what somebody\nneeds")
     for name in PICTURES:
         (inside / name).write_bytes(f"bytes of {name}".encode())
-    settings = Settings(input_dir=inside, output_dir=folder / "out")
-    run_through(settings, lambda moment: None, only=2)
+    settings = Settings(input_dir=inside, output_dir=folder / "out", recursive=True)
+    run_through(settings, lambda moment: None, only=BEFORE)
     return settings, victim
 
 
-def run_through(settings: Settings, at: Callable[[str], None], only: int | None = None) -> Run:
+def run_through(
+    settings: Settings, at: Callable[[str], None], only: Container[str] = PICTURES
+) -> Run:
     """What a run does, but for the captioning; `at` is called at each of the moments.
 
     Raises:
         CaptionerError: what it says when it cannot go on.
     """
     run, output = Run(settings), OutputFolder(settings.output_dir)
-    run.scan = scan(settings.input_dir)
+    run.scan = scan(settings.input_dir, recursive=settings.recursive)
     at(MOMENTS[0])
     output.check()
     with output:
-        run.plan = output.plan(run.scan, settings, Recipe.of(settings, "1"))
+        run.plan = output.plan(run.scan, settings, Recipe.of(settings, "1"), Prompts(settings).of)
         at(MOMENTS[1])
-        for job in run.plan.todo[:only]:
+        for job in run.plan.todo:
+            if job.picture.key not in only:
+                continue
             generation = Generation(**FIGURES | {"text": "c", "finish_reason": "stop", "flags": ()})
             caption = Caption(job, settings.user_prompt, generation, stamp_of(job.picture.path))
             output.save(caption, Recipe.of(settings, "1"))

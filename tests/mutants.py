@@ -1,4 +1,4 @@
-"""Mutated PNG and JPEG files, made from a seed. Knows nothing of what reads them."""
+"""Mutated picture files of every format, made from a seed. Knows nothing of what reads them."""
 
 import io
 import random
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
-from captioner.pictures.formats import PNG_SIGNATURE
+from captioner.pictures.formats import JPEG_SIGNATURE, PNG_SIGNATURE
+from captioner.pictures.kinds import START, kind_of
 
 Parts = list[tuple[bytes, bytes]]  # a chunk's or a segment's kind, and its content
 
@@ -72,6 +73,45 @@ def whole_files() -> list[bytes]:
         saved(noise("RGB", (300, 200)), **jpeg, subsampling=2, restart_marker_rows=1),
         saved(noise("RGB"), format="MPO", save_all=True, append_images=[noise("RGB")]),
     ]
+
+
+def other_files() -> list[bytes]:
+    """The formats besides PNG and JPEG, plain and with all that a file may carry."""
+    from pillow_heif import from_pillow
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a description"
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    extras: dict[str, Any] = {"exif": exif, "icc_profile": icc}
+    more: dict[str, Any] = {"save_all": True, "append_images": [noise("RGB"), noise("RGB")]}
+    wide = Image.fromarray(np.linspace(-3, 900, 1200, dtype=np.float32).reshape(30, 40))
+    files = [
+        saved(noise("RGB"), format="WEBP", quality=80),
+        saved(noise("RGBA"), format="WEBP", lossless=True, **extras),
+        saved(noise("RGB"), format="WEBP", **more),
+        saved(noise("RGB"), format="AVIF", speed=10),
+        saved(noise("RGBA"), format="AVIF", speed=10, **extras),
+        saved(noise("RGB"), format="AVIF", speed=10, **more),
+        *(saved(noise(mode), format="GIF") for mode in ("L", "P")),
+        saved(noise("P"), format="GIF", transparency=3, comment=b"a comment", **more),
+        *(saved(noise(mode), format="TIFF") for mode in ("1", "L", "P", "RGB", "RGBA", "CMYK")),
+        *(saved(image, format="TIFF") for image in (noise("I;16"), wide)),
+        saved(noise("RGB"), format="TIFF", tiffinfo={274: 6}, icc_profile=icc),
+        *(
+            saved(noise("RGB"), format="TIFF", compression=kind)
+            for kind in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "zstd")
+        ),
+        saved(noise("1"), format="TIFF", compression="group4"),
+        saved(noise("RGB"), format="TIFF", big_tiff=True, **more),
+        *(saved(noise(mode), format="BMP") for mode in ("1", "L", "P", "RGB", "RGBA")),
+    ]
+    for mode in ("RGB", "RGBA"):
+        file, picture = io.BytesIO(), from_pillow(noise(mode))
+        picture.info["exif"] = exif.tobytes()
+        picture.save(file, quality=60)
+        files.append(file.getvalue())
+    return files
 
 
 # --- what is done to them ---
@@ -181,14 +221,41 @@ def rearranged(parts: Parts, others: Parts, numbers: random.Random) -> Parts:
     return [*before, (kind, numbers.choice(changes)(content, numbers)), *after]
 
 
+def changed(data: bytes, other: bytes, numbers: random.Random) -> bytes:
+    """A file that is not taken apart, changed in one to four places, mostly behind its first bytes,
+    by which its format is known."""
+    known = numbers.choice([0, 12, 12, 12, 12])
+    start, data, other = data[:known], data[known:], other[known:]
+    for _ in range(numbers.choice([1, 1, 2, 4])):
+        match numbers.randrange(6):
+            case 0 | 1:
+                data = with_bits_flipped(data, numbers)
+            case 2:
+                data = truncated(data, numbers)
+            case 3:
+                data = spliced(data, other, numbers)
+            case _:
+                data = absurd_number(data, numbers)
+    return start + data
+
+
+def suffix_of(data: bytes) -> str:
+    """A suffix of the format that the file is in."""
+    kind = kind_of(data[:START], ("all",))
+    return next(iter(kind.suffixes.values()))[0]
+
+
 def mutant(sources: list[bytes], seed: int, index: int) -> tuple[str, bytes]:
     """The name and the content of the mutated file `index` of a seed."""
     numbers = random.Random(f"{seed} {index}")
     data, other = numbers.choice(sources), numbers.choice(sources)
     is_png = data.startswith(PNG_SIGNATURE)
+    if not is_png and not data.startswith(JPEG_SIGNATURE):
+        return f"{seed}-{index}{suffix_of(data)}", changed(data, other, numbers)
     if numbers.random() < 0.6:
         parts = split(data)
-        others = split(other) if other.startswith(PNG_SIGNATURE) == is_png else parts
+        is_alike = other.startswith(PNG_SIGNATURE if is_png else JPEG_SIGNATURE)
+        others = split(other) if is_alike else parts
         for _ in range(numbers.choice([1, 1, 2, 4])):
             parts = rearranged(parts, others, numbers)
         data = joined(is_png, parts)

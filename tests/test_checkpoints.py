@@ -22,8 +22,9 @@ from captioner.checkpoint.inspect import (
 )
 from captioner.checkpoint.memory import SMALLER, check_fits, memory_bytes
 from captioner.errors import CheckpointError
+from captioner.groups import DEFAULT_REPO_ID
 from captioner.records import Checkpoint
-from captioner.settings import DEFAULT_REPO_ID, GROUPS, Settings
+from captioner.settings import GROUPS, Settings
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

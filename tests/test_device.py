@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from PIL import Image
 from benchmarks.checkpoint import make_checkpoint
 from captioner.device.device import Device
 from captioner.device.encoding import Prepared
-from captioner.device.model import MlxModel, is_out_of_memory, usable_memory_bytes
+from captioner.device.model import MlxModel, usable_memory_bytes
 from captioner.device.rows import Request
+from captioner.device.troubles import cannot_compile, is_out_of_memory
 from captioner.device.work import Work
 from captioner.errors import (
     CaptionError,
@@ -51,6 +53,14 @@ GPU_REFUSES = (
     "[METAL] Command buffer execution failed: Ignored (for causing prior/excessive GPU errors) "
     "(00000004:kIOGPUCommandBufferCallbackErrorSubmissionsIgnored)."
 )
+# As the CPU's backend says it, shortened.
+NO_SPACE = (
+    "[Compile::eval_cpu] Failed to compile function Cf4IBroadcastADf4OMultiplyCB_CV_f4_contiguous: "
+    'Failed to execute command with return code 1: "g++ -shared", the output is: '
+    "mlx/allocator.h:8: error closing /tmp/ccLfjV2q.s: No space left on device\n"
+    "compilation terminated."
+)
+NO_FOLDER = "filesystem error: temp_directory_path: No such file or directory"
 PROMPT = "Describe the contents of this image."
 GREEDY = Request(PROMPT, None, 24, 0.0)
 SHORT = Request(PROMPT, None, 3, 0.0)
@@ -151,6 +161,26 @@ def test_a_sampled_caption_depends_on_the_seed_and_the_picture_alone(
     otherwise = [g.text for g in caption_all(kept("float32", 3), pictures, other)]
     assert backwards[::-1] == alone
     assert otherwise != alone
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_caption_with_a_banned_phrase_is_asked_for_twice_more_and_then_flagged(
+    kept: Kept, pictures: list[Path], batch_size: int
+) -> None:
+    on = kept("stuck-when-greedy", batch_size)
+    sampled = [Request(PROMPT, None, 4_000, 0.4, seed) for seed in range(8)]
+    texts = [made.text for made in caption_all(on, pictures[:1] * 8, *sampled)]
+    # of which the next attempt, with the next seed, rids the caption
+    avoidable = [seed for seed in range(7) if texts[seed] not in texts[seed + 1]]
+    assert avoidable
+    requests = [replace(sampled[seed], banned=(texts[seed],)) for seed in avoidable]
+    works = begin_all(on, pictures[:1] * (len(requests) + 1), *requests, sampled[0])
+    for seed, work in zip(avoidable, works, strict=False):
+        assert work.result().text == texts[seed + 1]
+        assert (work.result().attempts, work.result().flags) == (2, ())
+        assert (list(work.attempts()), work.why(2)) == ([1, 2], "holds a banned phrase")
+    (always,) = caption_all(on, pictures[:1], replace(sampled[0], banned=("BLUE  box",)))
+    assert (always.attempts, always.flags) == (3, ("banned",))
 
 
 def test_captions_are_cut_at_max_tokens_and_say_so(kept: Kept, pictures: list[Path]) -> None:
@@ -435,10 +465,23 @@ def test_what_mlx_says_when_there_is_no_memory(message: str) -> None:
         "[METAL] Command buffer execution failed: Caused GPU Timeout Error "
         "(00000002:kIOGPUCommandBufferCallbackErrorTimeout)",
         "[broadcast_shapes] Shapes (3,1) and (2,4) cannot be broadcast.",
+        NO_SPACE,
     ],
 )
 def test_other_errors_are_not_for_lack_of_memory(message: str) -> None:
     assert not is_out_of_memory(RuntimeError(message))
+
+
+def test_a_temporary_folder_that_is_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    said = cannot_compile(RuntimeError(NO_FOLDER))
+    assert f"in the temporary folder {tmp_path}/nowhere, since there is no such folder: " in said
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    said = cannot_compile(RuntimeError(NO_SPACE.replace("No space left on device", "\x1b no")))
+    assert "the compiler fails (mlx/allocator.h:8: error closing /tmp/ccLfjV2q.s: \\x1b no)" in said
+    assert not cannot_compile(RuntimeError("[matmul] no"))
 
 
 def test_a_directory_that_is_no_checkpoint_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -511,19 +554,27 @@ def test_a_device_that_has_died_says_so_to_everyone(made: Path, pictures: list[P
             assert "has died" in str(ended)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize(
+    ("batch_size", "error", "said"),
+    [
+        (1, GPU_REFUSES, "has died ([METAL] Command buffer execution failed: Ignored"),
+        (3, GPU_REFUSES, "has died ([METAL] Command buffer execution failed: Ignored"),
+        (3, NO_SPACE, ", since it is full: free space there, or name another folder with TMPDIR."),
+    ],
+)
 def test_row_18_a_gpu_that_refuses_everything_is_a_dead_device(
-    made: Path, pictures: list[Path], batch_size: int
+    made: Path, pictures: list[Path], batch_size: int, error: str, said: str
 ) -> None:
+    """And so is one whose kernels cannot be compiled, on a CPU."""
     with Device(made / "tiny", batch_size) as on:
         sampled = Request(PROMPT, None, 4, 0.5)
-        fatal = unlucky(sampled, RuntimeError(GPU_REFUSES), times=9)
+        fatal = unlucky(sampled, RuntimeError(error), times=9)
         works = begin_all(on, pictures, sampled, fatal, sampled, sampled, sampled)
         last, *others = reversed(ended_of(works))
         for ended in (last, *others[:3]):  # each of them said why it failed, one by one
             assert isinstance(ended, DeviceError) and not isinstance(ended, CaptionError)
-            assert "has died ([METAL] Command buffer execution failed: Ignored" in str(ended)
-            assert str(ended).endswith("; run again to go on where it stopped.")
+            assert said in str(ended)
+            assert str(ended).lower().endswith(" run again to go on where it stopped.")
 
 
 def test_the_process_ends_cleanly_after_a_device(made: Path, pictures: list[Path]) -> None:

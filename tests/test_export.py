@@ -18,6 +18,8 @@ from captioner.settings import Settings
 from tests.conftest import ROOT
 from tests.finished import CAPTIONS, EDITED, FAILED, SKIPPED, finished
 
+FIELDS_ALT = ["A sheet\nof numbers", '<b onmouseover="alert(2)">Ω</b>']
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
@@ -28,6 +30,14 @@ def export(settings: Settings, *flags: str) -> "subprocess.CompletedProcess[str]
     command = [sys.executable, "-m", "captioner.export", str(settings.output_dir)]
     command += ["--input-dir", str(settings.input_dir), *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_an_alt_text_that_was_asked_for_is_the_alt(settings: Settings) -> None:
+    assert export(settings, "--to", "html").returncode == 0
+    page = (settings.output_dir / "alt-texts.html").read_text("utf-8")
+    assert '<img src="../in/a.png" alt="A sheet of numbers">' in page
+    assert 'alt="&lt;b onmouseover=&quot;alert(2)&quot;&gt;Ω&lt;/b&gt;">' in page
+    assert 'alt="Eine Kiste">' in page
 
 
 def test_a_run_knows_the_same_kinds() -> None:
@@ -155,6 +165,13 @@ def test_csv_holds_no_formula(settings: Settings) -> None:
     assert list(table.image) == ["a.png", "b & <c>'\".jpg", "ordner ü.png"]
     assert table.caption[0] == "'" + CAPTIONS["a.png"]
     assert table.edited.tolist() == [False, False, True]
+    assert list(table.columns)[-5:] == [
+        *("alt_text", "fields.image", "keywords", "mood & <i>", "people"),
+    ]
+    assert table.alt_text.fillna("").tolist() == [*FIELDS_ALT, ""]
+    assert table["keywords"][0] == '["=1+1", "sheet"]'
+    assert table["mood & <i>"][1] == '{"is": ["calm", 0.5]}'
+    assert table.people[0] == 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
@@ -175,6 +192,7 @@ def test_load_dataset_reads_imagefolder_and_parquet(settings: Settings, tmp_path
     expected = CAPTIONS | EDITED
     assert sorted(folder["text"]) == sorted(expected.values())
     assert folder[0]["image"].size == (192, 128)
+    assert {row["alt_text"] for row in folder} == {*FIELDS_ALT, None}
 
     table: Any = datasets.load_dataset(
         "parquet",
@@ -187,6 +205,8 @@ def test_load_dataset_reads_imagefolder_and_parquet(settings: Settings, tmp_path
     assert rows["cut.png"]["flags"] == ["truncated"]
     assert rows["a.png"]["thumbnail"].size == (160, 107)
     assert (rows["a.png"]["seconds"], rows["a.png"]["width"]) == (2.5, 24)
+    assert (rows["a.png"]["people"], rows["cut.png"]["people"]) == (0, None)
+    assert rows["b & <c>'\".jpg"]["fields.image"] == "not a column twice"
     assert rows["a.png"]["image_sha256"] == stamp_of(settings.input_dir / "a.png").sha256
 
 
@@ -218,18 +238,22 @@ def test_exiftool_reads_the_sidecars(settings: Settings) -> None:
     facts = exiftool(settings.input_dir / "a.png.xmp")
     assert facts["Description"] == CAPTIONS["a.png"].replace("\n", "\n")
     assert facts["Description-de"] == "Ein Bild"
-    assert (facts["Rating"], facts["Subject"]) == (4, "tree")
+    assert (facts["Rating"], facts["Subject"]) == (4, ["tree", "=1+1", "sheet"])
+    assert facts["AltTextAccessibility"] == "A sheet of numbers"
     assert "<!-- mine -->" in (settings.input_dir / "a.png.xmp").read_text("utf-8")
     fresh = exiftool(settings.input_dir / "b & <c>'\".jpg.xmp")
     assert fresh["Description"] == CAPTIONS["b & <c>'\".jpg"]
+    assert fresh["AltTextAccessibility"] == FIELDS_ALT[1]
+    assert fresh["Subject"] == ["script", "red"]
 
     assert export(settings, "--to", "xmp", "--beside", "--xmp-name", "adobe").returncode == 0
     assert exiftool(settings.input_dir / "a.xmp")["Description"] == CAPTIONS["a.png"]
 
 
 def test_a_sidecar_that_was_written_is_found_again() -> None:
-    once = with_description(None, "first\x00\ud800")
-    assert with_description(once, "first\x00\ud800") == once
+    more = ("an\x00alt", ("a\ud800", "b"))
+    once = with_description(None, "first\x00\ud800", *more)
+    assert with_description(once, "first\x00\ud800", *more) == once
     assert with_description(SIDECAR, "second").count(b"second") == 1
     assert b"old" not in with_description(SIDECAR, "second")
 

@@ -166,6 +166,23 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_sentence(
         assert {path: path.stat() for path in before} == before
 
 
+def test_a_temporary_folder_that_is_full_is_one_sentence(
+    pictures: Settings, with_server: Environment, tmp_path: Path
+) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    with mounted(temporary, "16k"):
+        (temporary / "everything").write_bytes(bytes(16 << 10))
+        with running(pictures, with_server | {"TMPDIR": str(temporary)}) as process:
+            _, errors = process.communicate(timeout=200)
+    assert process.returncode == 2, errors
+    assert errors.splitlines()[-1].endswith(
+        f" - ERROR - MLX cannot compile in the temporary folder {temporary}, since it is full: "
+        "free space there, or name another folder with TMPDIR."
+    )
+    assert "Traceback" not in errors and "g++" not in errors
+    assert not (pictures.output_dir / PROVENANCE).exists()  # nothing is noted of a picture
+
+
 def test_several_captions_that_cannot_be_saved_are_one_sentence(
     pictures: Settings, with_server: Environment
 ) -> None:
@@ -207,17 +224,24 @@ def test_an_output_folder_that_becomes_read_only_ends_the_run_with_one_sentence(
 def test_without_its_server_a_run_makes_all_its_captions(
     pictures: Settings, prefect_api: str
 ) -> None:
-    with Gate(urlsplit(prefect_api).port or 0) as gate:
+    with Gate(urlsplit(prefect_api).port or 0, delay=0.8) as gate:
         impatient = behind(gate) | {"PREFECT_CLIENT_MAX_RETRIES": "1"}  # two seconds, not a minute
         with running(pictures, impatient) as process:
             wait_for(pictures.output_dir / "p2.json", process)
+            gate.delay = 0.0
             gate.shut()
             _, errors = process.communicate(timeout=200)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
         lines = errors.splitlines()
         assert lines[-1].endswith(f":{gate.port}/api does not know how this run ended."), errors
-        assert len([line for line in lines if "does not answer; captioning goes on" in line]) <= 1
+        # it is slow at first, and what is waited for is said before the first line of the run
+        waiting = f":{gate.port}/api is slow: the run begins when it has answered about ten times."
+        assert [line for line in lines if "Output directory" in line or line.endswith(waiting)] == [
+            f"The Prefect server at http://127.0.0.1{waiting}",
+            *[line for line in lines if "Output directory" in line],
+        ]
+        assert len([line for line in lines if "does not hear of every task run" in line]) <= 1
         assert not any(" - ERROR - " in line for line in lines)
         assert what_is_safe(pictures) == 12
         assert len(json.loads((pictures.output_dir / "captions.json").read_bytes())) == 12

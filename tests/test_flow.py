@@ -174,6 +174,7 @@ def test_the_summary_says_what_happened(run_flow: RunFlow, folders: Settings) ->
         "unreadable": 0,
         "failed": 0,
         "gone": 0,
+        "unasked": 0,
     }
     assert summary["skipped"] == [{"image": "empty.png", "reason": "empty file"}]
     assert summary["model"]["directory"] == str(folders.model)

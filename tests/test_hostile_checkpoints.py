@@ -21,9 +21,10 @@ from captioner.checkpoint.trial import try_out
 from captioner.device.model import MlxModel
 from captioner.device.rows import Request
 from captioner.errors import CaptionError, CheckpointError, InputError
+from captioner.groups import DEFAULT_USER_PROMPT
 from captioner.pictures.decoding import load_image
 from captioner.records import Checkpoint
-from captioner.settings import DEFAULT_USER_PROMPT, Settings
+from captioner.settings import Settings
 from tests.bad_checkpoints import backtracking, numbered, replaced, templated
 from tests.conftest import CHECKPOINT, ROOT, FlowRun, draw_picture
 
@@ -142,6 +143,18 @@ def test_row_14_a_good_checkpoint_is_tried_with_the_prompt_that_it_gets(tmp_path
         # where the picture goes there is one token for all of it
         of_the_text = prepared.prompt_tokens - prepared.image_tokens + 1
         assert try_out(CHECKPOINT, DEFAULT_USER_PROMPT, system) == of_the_text
+
+
+def test_row_14_what_libraries_have_reserved_before_is_not_the_checkpoints() -> None:
+    # as they do for each of many cores, or for a GPU: not a byte of it is used
+    script = (
+        "import mmap, runpy, sys; reserved = mmap.mmap(-1, 3 << 30); "
+        f"sys.argv = ['trial', {str(CHECKPOINT)!r}, '30']; "
+        "runpy.run_module('captioner.checkpoint.trial', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=ROOT, input=b'["What?", null]', capture_output=True)
+    assert (run.returncode, run.stdout.split()[-1].isdigit()) == (0, True)
 
 
 @pytest.mark.server

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.errors import CaptionError, UnreadableImage
 from captioner.output.folder import OutputFolder
@@ -27,7 +28,8 @@ from captioner.pictures.formats import PNG_SIGNATURE
 from captioner.pictures.reading import Reader, validate
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
-from captioner.records import Job, Picture, Plan, Recipe, Skipped
+from captioner.plan import Plan
+from captioner.records import Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from tests.conftest import ROOT, draw_picture
 from tests.faulty_disk import faulty_disk
@@ -149,7 +151,7 @@ def after(
         run.stderr,
         json.loads((output / "summary.json").read_bytes()),
         {line["image"]: line for line in lines},
-        OutputFolder(output).plan(scan(folder), settings, recipe),
+        OutputFolder(output).plan(scan(folder), settings, recipe, Prompts(settings).of),
     )
 
 

@@ -14,10 +14,11 @@ from tests.conftest import ROOT
 # each room of captioner/, with the rooms that it may import besides itself and the base
 ROOMS: dict[str, set[str]] = {
     "pictures": set(),
+    "asking": {"pictures"},
     "checkpoint": set(),
     "device": {"pictures", "checkpoint"},
     "output": {"pictures"},
-    "forecast": {"pictures", "checkpoint", "output"},
+    "forecast": {"pictures", "asking", "checkpoint", "output"},
     "pages": {"pictures", "output"},
     "export": {"pictures", "output", "pages"},
     "review": {"pictures", "output", "pages"},
@@ -26,9 +27,12 @@ BASE = (
     "text",
     "macos",
     "errors",
+    "answers",
     "fields",
+    "groups",
     "settings",
     "records",
+    "plan",
     "run",
 )  # each may import those before it
 # what the flow needs of its host: errors without a traceback, and the command that it is
@@ -165,8 +169,10 @@ def test_the_flow_knows_little_of_its_host() -> None:
         return of(("flows.hosting",), imports(path))
 
     assert hosts(MODULES["flows.caption_flow"]) == FOR_THE_FLOW
-    # the commands of two modules of the same name
-    commands = {f"flows.{name}": {f"flows.hosting.{name}"} for name in ("serve", "notify")}
+    # the commands of modules of the same name
+    names = ("serve", "notify", "fleet")
+    commands = {f"flows.{name}": {f"flows.hosting.{name}"} for name in names}
+    commands["flows.fleet_flow"] = FOR_THE_FLOW - {"flows.hosting.terminal"}
     for name, path in MODULES.items():
         if name != "flows.caption_flow" and not of(("flows.hosting",), [name]):
             assert hosts(path) == commands.get(name, set()), name

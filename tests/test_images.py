@@ -600,12 +600,12 @@ def test_a_damaged_profile_is_ignored_with_a_warning(
 ) -> None:
     values = gradient(3)
     path = saved(tmp_path / "two\nlines.png", Image.fromarray(values), icc_profile=icc)
-    with caplog.at_level(logging.WARNING, logger="captioner.pictures.decoding"):
+    with caplog.at_level(logging.WARNING, logger="captioner.pictures.colours"):
         assert check_image(path) == (WIDTH, HEIGHT)
         found = pixels(path)
     assert difference(found, values) == 0
     (record,) = caplog.records
-    assert record.name == "captioner.pictures.decoding"
+    assert record.name == "captioner.pictures.colours"
     assert record.levelno == logging.WARNING
     assert "profile is damaged and was ignored" in record.getMessage()
     assert "two\\nlines.png" in record.getMessage()

@@ -1,10 +1,12 @@
 """The live line: what it says at each moment, and that it fits."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from captioner.records import Checkpoint, Job, LoadedModel, Picture, Plan, Progress, Skipped
+from captioner.plan import Plan
+from captioner.records import Checkpoint, Job, LoadedModel, Picture, Progress, Skipped
 from captioner.run import Run, Watch
 from captioner.settings import DEFAULTS
 from flows.hosting.live_line import LiveLine, clock
@@ -57,6 +59,16 @@ def test_in_a_narrow_terminal_it_leaves_out_what_is_wanted_least(watch: Watch) -
     assert line.text(15).split(" · ") == ["3/12", "0:00 left"]
     assert line.text(28).startswith("3/12 · 3 skipped · ")
     assert "picture" not in line.text(38)
+
+
+def test_a_server_that_keeps_a_run_from_beginning_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line = LiveLine(Watch())
+    assert line.text(80) == ""
+    now = time.monotonic() + 61
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    assert line.text(80) == "Waiting for the Prefect server · 1:01"
 
 
 def test_without_anything_to_do_or_when_it_is_over_there_is_none(watch: Watch) -> None:

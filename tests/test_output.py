@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from captioner.asking.prompts import Prompts
 from captioner.errors import InputError, OutputError
 from captioner.output.folder import OutputFolder
 from captioner.pages.gallery import write_gallery
@@ -41,7 +42,7 @@ def settings(tmp_path: Path) -> Settings:
 def planned(settings: Settings, output: OutputFolder) -> Run:
     run = Run.begin(settings)
     run.scan = scan(settings.input_dir)
-    run.plan = output.plan(run.scan, settings, Recipe.of(settings, "abc"))
+    run.plan = output.plan(run.scan, settings, Recipe.of(settings, "abc"), Prompts(settings).of)
     return run
 
 
@@ -92,7 +93,7 @@ def test_captions_json_is_in_the_order_of_the_scan(settings: Settings) -> None:
             for name in ("a.png", "b10.jpg")
         ]
         assert read(settings, "captions.json") == entries
-        assert list(output.entries(run.plan.pictures, run.plan)) == entries
+        assert list(output.entries(run.plan.caption_files, run.plan)) == entries
 
         # somebody else's file, or none that can be read, in the place of one of ours
         (settings.output_dir / "a.json").write_text('{"image": "z.png"}')
@@ -131,6 +132,7 @@ def test_summary_json_says_all_of_a_run(settings: Settings) -> None:
             "failed": 1,
             "unreadable": 0,
             "gone": 0,
+            "unasked": 0,
         },
         "model": {
             "repo_id": "owner/name",
@@ -165,6 +167,7 @@ def test_summary_json_says_all_of_a_run(settings: Settings) -> None:
         "failed": [{"image": "c.png", "reason": "No caption for c.png: MLX failed"}],
         "edited": [],
         "unreadable": [],
+        "unread": [],
         "gone": [],
     }
     assert json.dumps(summary) == json.dumps(expected)  # in this order

@@ -19,7 +19,7 @@ from captioner.forecast.seconds import predicted
 from captioner.forecast.tokens import Eyes
 from captioner.pictures.decoding import check_image, fitted
 from captioner.pictures.sizes import sizes
-from captioner.records import Cost
+from captioner.records import Cost, Picture
 from captioner.settings import Settings
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.hub_server import GATED, INFO, REPO_NOT_FOUND, HubServer
@@ -96,8 +96,9 @@ def test_a_plan_of_a_folder_with_everything_in_it(folders: Settings, tmp_path: P
     lines = said(run)
     assert lines["Pictures"] == f"15 in {folders.input_dir}"
     assert lines["Ignored"] == (
-        "2 HEIC, 1 WEBP, 2 other files; 1 link that leads nowhere or elsewhere; 1 special file; "
-        "3 hidden; 2 subfolders not looked into"
+        "2 HEIC, 1 WEBP, 2 other files (--formats png,jpg,jpeg,webp,heic captions HEIC and WEBP "
+        "too); 1 link that leads nowhere or elsewhere; 1 special file; 3 hidden; "
+        "2 subfolders not looked into"
     )
     assert lines["Skipped"] == (
         "2\n1: not a PNG or JPEG file (bad\\x1b[31m.jpg)\n1: empty file (empty.png)"
@@ -288,7 +289,7 @@ def test_sizes_are_those_that_decoding_finds(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "0phone.jpg").read_bytes()[:300])
     (tmp_path / "nothing.jpg").write_bytes(b"\xff\xd8\xff\xd9")
     paths = sorted([*tmp_path.glob("*.png"), *tmp_path.glob("*.jp*g"), tmp_path / "gone.png"])
-    for path, found in zip(paths, sizes(paths), strict=True):
+    for path, found in zip(paths, sizes(Picture(p.name, p) for p in paths), strict=True):
         try:
             assert found == check_image(path), path
         except UnreadableImage as error:

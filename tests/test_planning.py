@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import find_checkpoint, known_revision
 from captioner.checkpoint.fingerprint import checkpoint_fingerprint
 from captioner.errors import InputError
@@ -21,15 +22,8 @@ from captioner.output.lock import locked
 from captioner.output.provenance import PROGRAM, Provenance
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
-from captioner.records import (
-    Caption,
-    Checkpoint,
-    Generation,
-    Picture,
-    Plan,
-    Recipe,
-    Skipped,
-)
+from captioner.plan import Plan
+from captioner.records import Caption, Checkpoint, Generation, Picture, Recipe, Skipped
 from captioner.settings import RECIPE, Settings
 from tests.conftest import CHECKPOINT, ROOT
 
@@ -47,7 +41,7 @@ def settings(tmp_path: Path) -> Settings:
 def planned(settings: Settings) -> Plan:
     recipe = Recipe.of(settings, known_revision(settings))
     with OutputFolder(settings.output_dir) as output:
-        return output.plan(scan(settings.input_dir), settings, recipe)
+        return output.plan(scan(settings.input_dir), settings, recipe, Prompts(settings).of)
 
 
 def todo(settings: Settings) -> dict[str, str | None]:
@@ -55,16 +49,22 @@ def todo(settings: Settings) -> dict[str, str | None]:
     return {job.picture.key: job.reason for job in planned(settings).todo}
 
 
-def caption_all(settings: Settings, flags: tuple[str, ...] = (), text: str = "A picture.") -> None:
+def caption_all(
+    settings: Settings,
+    flags: tuple[str, ...] = (),
+    text: str = "A picture.",
+    finish_reason: str = "stop",
+) -> None:
     """What a run does with everything that is to be done, but for the captioning."""
     checkpoint = find_checkpoint(settings)
     assert isinstance(checkpoint, Checkpoint)
     recipe = Recipe.of(settings, checkpoint.revision)
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
-    figures |= {"text": text, "finish_reason": "stop", "flags": flags}
+    figures |= {"text": text, "finish_reason": finish_reason, "flags": flags}
+    figures |= {"fields": None, "said": ""}
     for job in planned(settings).todo:
         caption = Caption(
-            job, settings.user_prompt, Generation(**figures), stamp_of(job.picture.path)
+            job, job.asked.user_prompt, Generation(**figures), stamp_of(job.picture.path)
         )
         OutputFolder(settings.output_dir).save(caption, recipe)
 
@@ -147,7 +147,7 @@ def no_caption(settings: Settings) -> Settings:
         (lambda s: changed(s, user_prompt="What?"), "user prompt changed"),
         (lambda s: changed(s, system_prompt="Be brief."), "system prompt changed"),
         (lambda s: changed(s, max_pixels=1000), "pixel cap changed"),
-        (lambda s: changed(s, max_tokens=9, seed=4), "token limit, seed changed"),
+        (lambda s: changed(s, max_tokens=9, seed=4), "seed changed"),
         (lambda s: changed(s, background="black"), "background changed"),
         (lambda s: changed(s, temperature=0.5), "temperature changed"),
         (lambda s: changed(s, overwrite=True), "--overwrite"),
@@ -175,11 +175,15 @@ def test_why_a_picture_is_captioned_again(
 OTHERS = {
     "user_prompt": "What?",
     "system_prompt": "Be brief.",
+    "banned_phrase": ("A picture",),
+    "remove_openings": ("This is", "Here is"),
     "max_tokens": 9,
     "temperature": 0.5,
     "seed": 4,
     "max_pixels": 1000,
     "background": "black",
+    "answer_schema": '{"type":"object"}',
+    "ask": ("mood=Which mood?", "alt_text=Write an alt text, in a line."),
 }
 
 
@@ -187,18 +191,70 @@ OTHERS = {
 def test_a_setting_of_the_recipe_makes_a_caption_stale_and_is_named(
     settings: Settings, name: str
 ) -> None:
-    caption_all(settings)
+    caption_all(settings, finish_reason="length")
     other = changed(settings, **{name: OTHERS[name]})
     assert set(todo(other).values()) == {f"{RECIPE[name]} changed"}
-    caption_all(other)
+    caption_all(other, finish_reason="length")
     assert todo(other) == {}
     assert set(todo(settings).values()) == {f"{RECIPE[name]} changed"}
 
 
-def test_all_that_changed_is_named(settings: Settings) -> None:
+def test_a_new_name_makes_a_caption_stale_only_where_the_prompt_tells_it(
+    settings: Settings,
+) -> None:
+    """The folder's name is what can change without the picture being another one."""
+    plain = changed(settings, user_prompt="What?")
+    naming = changed(settings, user_prompt="What is in {folder}?")
+    for each, again in ((plain, {}), (naming, dict.fromkeys("abc"))):
+        caption_all(each)
+        moved = each.input_dir.rename(each.input_dir.with_name(f"moved{len(again)}"))
+        now = changed(each, input_dir=moved)
+        assert len(todo(now)) == len(again)
+        assert set(todo(now).values()) <= {"user prompt changed"}
+        assert lines(each)[-1]["user_prompt"] == f"What{' is in in' if again else ''}?"
+        moved.rename(each.input_dir)
+        assert todo(each) == {}
+
+
+def test_a_folder_s_prompt_makes_its_captions_stale(settings: Settings) -> None:
     caption_all(settings)
+    (settings.input_dir / "prompt.txt").write_text("What is {stem}?")
+    assert set(todo(settings).values()) == {"user prompt changed"}
+    caption_all(settings)
+    assert todo(settings) == {}
+    assert [line["user_prompt"] for line in lines(settings)[-2:]] == ["What is b?", "What is c?"]
+    (settings.input_dir / "prompt.txt").write_text("What is c?")
+    assert set(todo(settings)) == {"a.png", "b.jpg"}
+
+
+@pytest.mark.parametrize("limit", [9, 2048])
+def test_a_caption_that_ended_by_itself_stays_when_the_token_limit_changes(
+    settings: Settings, limit: int
+) -> None:
+    """So one that was mended with a higher limit is not cut by the next run without."""
+    caption_all(changed(settings, limit=1), finish_reason="length", flags=("truncated",))
+    caption_all(settings)
+    other = changed(settings, max_tokens=limit)
+    assert todo(other) == {"a.png": "token limit changed"}
+    caption_all(other)
+    assert todo(other) == todo(settings) == {}
+    assert [line["max_tokens"] for line in lines(settings)] == [512, 512, 512, limit]
+
+
+def test_a_line_that_does_not_say_how_its_caption_ended_depends_on_the_token_limit(
+    settings: Settings,
+) -> None:
+    caption_all(settings)
+    text = provenance(settings).read_text("utf-8")
+    provenance(settings).write_text(text.replace('"finish_reason": "stop", ', ""), "utf-8")
+    assert set(todo(changed(settings, max_tokens=9)).values()) == {"token limit changed"}
+    assert todo(settings) == {}
+
+
+def test_all_that_changed_is_named(settings: Settings) -> None:
+    caption_all(settings, finish_reason="length")
     assert set(todo(changed(settings, **OTHERS)).values()) == {
-        "user prompt, system prompt, token limit, temperature, seed, pixel cap, background changed"
+        f"{', '.join(RECIPE[name] for name in RECIPE)} changed"
     }
 
 
@@ -430,7 +486,7 @@ def test_only_flagged_captions_are_retried(settings: Settings) -> None:
     (settings.output_dir / "b.json").unlink()
     caption_all(settings, flags=("truncated",))
     (settings.input_dir / "d.png").write_bytes(b"new")
-    plan = planned(changed(settings, retry_flagged=True, max_tokens=2000))
+    plan = planned(changed(settings, retry_flagged=True, max_tokens=2000, seed=1))
     assert {j.picture.key: j.reason for j in plan.todo} == {"b.jpg": "flagged last time"}
     assert plan.left == ("a.png", "c.png", "d.png")
     assert list(todo(settings)) == ["d.png"]

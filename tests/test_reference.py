@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from captioner.asking.prompts import Prompts
 from captioner.device.device import Device
 from captioner.device.encoding import Prepared, as_mlx
 from captioner.device.model import MlxModel
@@ -22,9 +23,10 @@ from captioner.device.rows import Request, Row
 from captioner.pictures.decoding import load_image
 from captioner.pictures.reading import Reader
 from captioner.records import Picture
-from captioner.settings import DEFAULTS
+from captioner.settings import DEFAULTS, Settings
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.float32 import dequantise
+from tests.test_asking import HOSTILE
 
 if TYPE_CHECKING:  # importing torch takes longer than all of `make quick` may wait for
     from tests.oracle import Inputs, Oracle
@@ -229,6 +231,28 @@ def test_prompt_tokens_are_the_same(
         assert ours.arrays["input_ids"].tolist() == [theirs.ids.tolist()], case.name
         assert ours.arrays["attention_mask"].all()
         assert ours.image_tokens == theirs.grid.prod() // 4
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_file_name_ends_the_user_s_turn(model: MlxModel, name: str) -> None:
+    """By what the tokenizer makes of the whole prompt: its added tokens, in their order."""
+    added = set(model._tokenizer.get_added_vocab().values())
+    image = Image.new("RGB", (64, 64))
+
+    def tokens(prompt: str) -> list[int]:
+        prepared = model.prepare(image, Request(prompt, None, 1, 0.0))
+        return [int(token) for token in prepared.arrays["input_ids"][0] if token in added]
+
+    def asked(key: str) -> str:
+        return (
+            Prompts(Settings(user_prompt="What is {name}?")).of(Picture(key, Path(key))).user_prompt
+        )
+
+    honest = tokens(asked("a.png"))
+    assert len(honest) > 8
+    assert tokens(asked(name)) == honest
+    if "<|im_end|>" in name and len(name) < 255:  # as it would be with the name as it is
+        assert tokens(f"What is {name}?") != honest
 
 
 def test_first_logits_are_the_same(cases: list[Case], model: MlxModel, oracle: "Oracle") -> None:

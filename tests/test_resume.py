@@ -77,7 +77,10 @@ def test_a_limit_leaves_the_rest_for_the_next_run(
     run = run_flow(changed(settings, limit=1))
     assert run.state.is_completed()
     assert run.state.message == "1 captioned, 2 left for the next run"
-    assert {"Ignored: 1 HEIC", "2 left for the next run: --limit is 1"} <= set(run.logs)
+    assert {
+        "Ignored: 1 HEIC (--formats png,jpg,jpeg,heic captions HEIC too)",
+        "2 left for the next run: --limit is 1",
+    } <= set(run.logs)
     assert "[1/1] Processing a.png..." in run.logs
     counts = read(settings, "summary.json")["counts"]
     assert (counts["captioned"], counts["later"], counts["failed"]) == (1, 2, 0)
@@ -143,7 +146,9 @@ def test_flags_are_kept_and_what_was_flagged_can_be_retried(
     assert retried.state.message == "1 captioned, 1 left as they are"
     assert "a.png is captioned again: flagged last time" in retried.logs
     assert [line["flags"] for line in provenance(folders)] == [[], ["truncated"], []]
-    assert run_flow(folders).state.message == "1 captioned, 1 up to date"
+    # and stays mended, also in a run whose limit would cut it
+    again = run_flow(changed(folders, max_tokens=1))
+    assert again.state.message == "1 captioned (1 flagged), 1 up to date"
 
 
 def test_a_line_of_the_provenance_says_what_made_the_caption(

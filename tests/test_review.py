@@ -15,6 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from captioner.asking.prompts import Prompts
 from captioner.output.folder import OutputFolder
 from captioner.output.planning import SENT_BACK
 from captioner.output.reviews import REVIEWS, read_reviews
@@ -23,7 +24,7 @@ from captioner.records import Recipe
 from captioner.settings import Settings
 from tests.browser import Browser
 from tests.conftest import ROOT
-from tests.finished import CAPTIONS, EDITED, finished
+from tests.finished import CAPTIONS, EDITED, FIELDS, finished
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def entry(settings: Settings, file: str) -> dict[str, str]:
 
 
 def enlarge(page: Page, name: str) -> None:
-    item = page.locator("#pictures > li").filter(
+    item = page.locator("#pictures li").filter(
         has=page.get_by_role("heading", name=name, exact=True)
     )
     item.locator(".picture").click()
@@ -81,6 +82,7 @@ def test_captions_are_corrected_accepted_sent_back_and_taken_back(settings: Sett
             "image": "a.png",
             "prompt": "Describe it.",
             "caption": "By hand.",
+            "fields": FIELDS["a.png"],
         }
 
         page.keyboard.press("a")
@@ -110,7 +112,7 @@ def test_captions_are_corrected_accepted_sent_back_and_taken_back(settings: Sett
 
     run = scan(settings.input_dir)
     with OutputFolder(settings.output_dir) as output:
-        plan = output.plan(run, settings, Recipe.of(settings, "abc"))
+        plan = output.plan(run, settings, Recipe.of(settings, "abc"), Prompts(settings).of)
     again = {job.picture.key: job.reason for job in plan.todo if job.picture.key in CAPTIONS}
     assert again == {"cut.png": SENT_BACK}
     assert set(plan.edited) == {"a.png", *EDITED}

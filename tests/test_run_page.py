@@ -26,6 +26,7 @@ from captioner.checkpoint.progress import Received
 from captioner.output.folder import OutputFolder
 from captioner.pages.report import page
 from captioner.pages.table import TABLE_ROWS, artifact_key, run_name, table
+from captioner.plan import Plan
 from captioner.records import (
     Caption,
     DeviceFigures,
@@ -33,7 +34,6 @@ from captioner.records import (
     Generation,
     Job,
     Picture,
-    Plan,
     Progress,
     Recipe,
     Skipped,
@@ -62,7 +62,10 @@ def artifacts(flow_run_id: object) -> list[Artifact]:
 
 
 def run_of(
-    paths: list[Path], settings: Settings, words: str | list[str]
+    paths: list[Path],
+    settings: Settings,
+    words: str | list[str],
+    fields: dict[str, Any] | None = None,
 ) -> tuple[Run, OutputFolder]:
     """As after a run that captioned all of these pictures, with the same words or each its own."""
     run, output = Run(settings), OutputFolder(settings.output_dir)
@@ -75,7 +78,7 @@ def run_of(
     spoken = [words] * len(jobs) if isinstance(words, str) else words
     with output:
         for job, text in zip(jobs, spoken, strict=True):
-            said = Generation(text, "stop", 9, 4, 64, 64, 7, 0.5, 0.25)
+            said = Generation(text, "stop", 9, 4, 64, 64, 7, 0.5, 0.25, fields=fields)
             made = Caption(job, "Describe", said, Stamp(0, 0, ""))
             output.save(made, Recipe.of(settings, None))
             run.add(made)
@@ -342,7 +345,8 @@ def test_the_largest_table_and_page_stay_below_a_megabyte(folders: Settings) -> 
     Image.effect_noise((400, 400), 200).convert("RGB").save(noises[0])
     for noise in noises[1:]:
         noise.hardlink_to(noises[0])
-    run, output = run_of(noises, folders, '"\u202e' * 3_000)
+    hostile = '"\u202e' * 3_000
+    run, output = run_of(noises, folders, hostile, {hostile: [hostile], "b": hostile})
     run.failures += [Failure(job, "\ud800\U0001f642" * 3_000) for job in run.plan.todo[:80]]
     run.skipped += [Skipped(p, "<&>" * 3_000, None) for p in run.plan.pictures[80:160]]
     assert len(page(run, output).encode()) < 1_000_000
@@ -363,6 +367,16 @@ def test_flags_are_shown_in_the_table_and_on_the_page(folders: Settings) -> None
     text = page(run, output)
     assert text.startswith("## 2 captioned (1 flagged)")
     assert "### Flagged: 1" in text and "<td>(truncated, repetitive) so</td>" in text
+
+
+def test_fields_are_shown_in_the_table_and_on_the_page(folders: Settings) -> None:
+    fields = {"caption": "A box.", "alt_text": "<b>x</b>\n\n# y", "keywords": ["a", "b"], "n": None}
+    run, output = run_of([folders.input_dir / "a.png"], folders, "A box.", fields)
+    ((row,), _) = table(run, output)
+    assert row["caption"] == ["A box."]
+    assert row["fields"] == ["alt_text: <b>x</b> # y keywords: a, b"]
+    said = "<i>alt_text: &lt;b&gt;x&lt;/b&gt;<br><br># y keywords: a, b</i>"
+    assert f"<td>A box.<br>{said}</td>" in page(run, output)
 
 
 def test_a_page_without_pictures_or_model_is_a_page(folders: Settings) -> None:

@@ -59,7 +59,7 @@ def test_order_of_a_few(order: list[str]) -> None:
         names = order.copy()
         random.Random(seed).shuffle(names)
         names.sort(key=natural_key)
-        assert [natural_key(name)[0] for name in names] == [natural_key(n)[0] for n in order]
+        assert [natural_key(name)[1] for name in names] == [natural_key(n)[1] for n in order]
         if "01" not in "".join(order):
             assert names == order
 
@@ -140,23 +140,28 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
     assert scanned(tmp_path / "link") == ["a.png", "b.png"]
 
 
+# how they would be pictures too
+HINT = " (--formats png,jpg,jpeg,webp,heic captions HEIC and WEBP too)"
+
+
 def test_what_is_no_picture_is_counted_by_kind(tmp_path: Path) -> None:
     assert scan(tmp_path).ignored == ""
     touch(tmp_path, "a.png", ".DS_Store", "._a.png")
     assert scan(tmp_path).ignored == ""  # every folder of a Mac has those
     touch(tmp_path, *(f"{n}.heic" for n in range(14)), "a.WEBP", "b.webp", "c.webp", "d.Heic")
-    assert scan(tmp_path).ignored == "15 HEIC, 3 WEBP; 2 hidden"
+    assert scan(tmp_path).ignored == f"15 HEIC, 3 WEBP{HINT}; 2 hidden"
     touch(tmp_path, "notes", "x.\x1b[31m", "y.ünï", "z.farTooLongToBeOne")
     (tmp_path / "one").mkdir()
     (tmp_path / "link.png").symlink_to("nowhere")
     os.mkfifo(tmp_path / "fifo.png")
     assert scan(tmp_path).ignored == (
-        "15 HEIC, 3 WEBP, 4 other files; 1 link that leads nowhere or elsewhere; 1 special file; "
+        f"15 HEIC, 3 WEBP, 4 other files{HINT}; 1 link that leads nowhere or elsewhere; "
+        "1 special file; "
         "2 hidden; 1 subfolder not looked into"
     )
     touch(tmp_path, *(f"x.k{n}" for n in range(20)))
     assert scan(tmp_path).ignored.startswith("15 HEIC, 3 WEBP, 1 K0, 1 K1, 1 K10, 1 K11, 1 K12, ")
-    assert ", 1 K13, 18 other files; " in scan(tmp_path).ignored
+    assert f", 1 K13, 18 other files{HINT}; " in scan(tmp_path).ignored
     assert scanned(tmp_path) == ["a.png"]
 
 

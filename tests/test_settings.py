@@ -374,6 +374,10 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     assert RECIPE == {
         "user_prompt": "user prompt",
         "system_prompt": "system prompt",
+        "banned_phrase": "banned phrases",
+        "remove_openings": "openings",
+        "answer_schema": "schema",
+        "ask": "further questions",
         "max_tokens": "token limit",
         "temperature": "temperature",
         "seed": "seed",
@@ -382,8 +386,9 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     }
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
-        *("input_dir", "output_dir", "overwrite", "retry_flagged", "limit"),
-        *("model", "repo_id", "batch_size", "keep_awake"),
+        *("input_dir", "recursive", "output_dir", "overwrite", "retry_flagged", "limit"),
+        *("preset", "language", "model", "repo_id", "batch_size", "keep_awake", "shard"),
+        "formats",
         *("gallery", "export", "beside", "include_flagged", "xmp_name"),
     }
     for (mark,) in marks(Settings).values():
@@ -391,7 +396,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
 
 
 def test_what_is_about_pictures_is_a_group_of_its_own() -> None:
-    assert list(GROUPS["pictures"].model_fields) == ["max_pixels", "background"]
+    assert list(GROUPS["pictures"].model_fields) == ["formats", "max_pixels", "background"]
     assert list(GROUPS["device"].model_fields) == ["batch_size", "keep_awake"]
     with pytest.raises(ValidationError):
         GROUPS["device"].model_validate({"max_pixels": 3})
@@ -404,7 +409,11 @@ def test_settings_go_into_groups_and_come_back() -> None:
     groups = settings.grouped()
     assert Settings.of(*groups.values()) == settings
     as_json = {name: group.model_dump(mode="json") for name, group in groups.items()}
-    assert as_json["folders"] == {"input_dir": "a b", "output_dir": "output"}
+    assert as_json["folders"] == {
+        "input_dir": "a b",
+        "recursive": False,
+        "output_dir": "output",
+    }
     read = [GROUPS[name].model_validate(values) for name, values in as_json.items()]
     assert Settings.of(*read) == settings
     assert Settings.of() == Settings.of(*DEFAULTS.grouped().values()) == DEFAULTS

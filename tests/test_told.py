@@ -55,6 +55,11 @@ def server(url: str) -> Callable[[Place], None]:
     return lambda place: place.environment.update(PREFECT_API_URL=url.format(api=place.api))
 
 
+def silent_server(place: Place) -> None:
+    server("{api}/silence")(place)
+    place.environment.update(PREFECT_API_REQUEST_TIMEOUT="6")
+
+
 def nothing(place: Place) -> None:
     (place.top / "in" / "a.png").unlink()
 
@@ -129,7 +134,7 @@ CASES = {
         server("{api}/401"), r"refuses this run \(HTTP 401\): set PREFECT_API_AUTH_STRING, .*\.", 2
     ),
     "server says nothing": Case(
-        server("{api}/silence"), r"/silence does not answer: start it, or name another\.", 2
+        silent_server, r"/silence does not answer: start it, or name another\.", 2
     ),
     "no home for a server": Case(
         no_temporary_server, r"PREFECT_HOME cannot be used: .*a\.png: .*PREFECT_API_URL\.", 2
@@ -219,3 +224,9 @@ def test_what_keeps_a_run_from_going_on_is_the_last_line(name: str, ends: dict[s
     sentence = re.sub(r"^\d\d:\d\d:\d\d - ERROR - ", "", last)
     assert ended.stderr.count(sentence) == 1
     assert ended.stderr.count(" - ERROR - ") == (sentence != last)
+
+
+def test_a_server_that_takes_long_is_waited_for_in_so_many_words(ends: dict[str, Ended]) -> None:
+    _, waiting, last = ends["server says nothing"].stderr.splitlines()
+    assert waiting.endswith("/silence has not answered yet; waiting.")
+    assert last.endswith("/silence does not answer: start it, or name another.")

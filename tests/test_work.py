@@ -21,11 +21,12 @@ def work() -> Work:
 
 
 def test_the_attempts_of_a_caption_sample_more_and_more_freely(work: Work) -> None:
-    work.begin()
-    made = [work.request]
-    while work.again():
-        work.begin()
-        made.append(work.request)
+    work.begin(work.questions[0])
+    (question,) = work.questions
+    made = [question.request]
+    while question.again("repeats itself"):
+        work.begin(question)
+        made.append(question.request)
     work.finish(DONE)
     assert [(each.temperature, each.seed) for each in made] == [(0.0, 7), (0.4, 8), (0.8, 9)]
     assert list(work.attempts()) == [1, 2, 3]
@@ -40,11 +41,11 @@ def test_an_attempt_is_never_less_free_than_what_was_asked_for() -> None:
 
 
 def test_an_attempt_that_is_done_again_is_told_once(work: Work) -> None:
-    work.begin()
-    work.begin()
-    assert work.again()
-    work.begin()
-    work.begin()
+    work.begin(work.questions[0])
+    work.begin(work.questions[0])
+    assert work.questions[0].again("repeats itself")
+    work.begin(work.questions[0])
+    work.begin(work.questions[0])
     work.finish(DONE)
     assert list(work.attempts()) == [1, 2]
 
@@ -60,7 +61,7 @@ def test_the_first_end_counts(work: Work) -> None:
 
 
 def test_a_caption_stays_when_the_device_stops_afterwards(work: Work) -> None:
-    work.begin()
+    work.begin(work.questions[0])
     work.finish(DONE)
     work.fail(DeviceStopped("too late"))
     assert work.result() == DONE
@@ -94,7 +95,7 @@ def test_whoever_waits_for_its_beginning_is_told(work: Work, fails: bool) -> Non
     if fails:
         work.fail(CaptionError("no"))
     else:
-        work.begin()
+        work.begin(work.questions[0])
     work.when_begun(lambda: told.append("late"))
     assert (work.begun, told) == (True, ["early", "late"])
 

@@ -25,7 +25,9 @@ from tests.conftest import mounted
 
 def caption(text: str, name: str = "diagram10.jpg", file: str = "diagram10.json") -> Caption:
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
-    generation = Generation(**figures | {"text": text, "finish_reason": "stop", "flags": ()})
+    generation = Generation(
+        **figures | {"text": text, "finish_reason": "stop", "flags": (), "fields": None, "said": ""}
+    )
     job = Job(Picture(name, Path(name)), file, 1, 1)
     return Caption(job, "What is it?", generation, Stamp(0, 0, ""))
 

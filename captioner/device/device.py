@@ -11,40 +11,28 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
 from captioner.checkpoint.memory import share_arenas
-from captioner.device.encoding import Prepared
-from captioner.device.model import (
-    MlxModel,
-    freed_afterwards,
-    is_dead,
-    is_out_of_memory,
-    peak_memory_bytes,
-)
+from captioner.device.model import MlxModel, freed_afterwards, peak_memory_bytes
+from captioner.device.ready import Ready
 from captioner.device.rows import Request, Row, Rows
 from captioner.device.stopwatch import Stopwatch
-from captioner.device.work import Work
+from captioner.device.troubles import cannot_compile, is_dead, is_out_of_memory
+from captioner.device.wording import BANNED, as_wished
+from captioner.device.work import Question, Work
 from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped, first_line
 from captioner.pictures.reading import Reader
 from captioner.records import DeviceFigures
 
 logger = logging.getLogger(__name__)
 
+GO_ON = "run again to go on where it stopped."
 PREPARED_AT_MOST = 1  # pictures that wait for the device with their pixels in memory
 IDLE_SECONDS = 0.2  # how often a thread that waits looks whether the device was stopped
 PATIENCE_SECONDS = 2.0  # with a picture that is being read when the device stops
-
-
-@dataclass(eq=False, slots=True)
-class _Ready:
-    """A picture with its pixels, which a `Work` does not keep: it may live on for a while."""
-
-    work: Work
-    prepared: Prepared
-    alone: bool = False  # because the batch that it was in has failed
 
 
 class Device:
@@ -61,6 +49,7 @@ class Device:
         directory: Path,
         batch_size: int | Literal["auto"] = 1,
         max_tokens: int = 512,
+        schema: str | None = None,
     ) -> None:
         """Load the checkpoint in `directory`, to caption `batch_size` pictures at a time.
 
@@ -68,25 +57,25 @@ class Device:
         unless the family of the model is known to caption the same in batches.
 
         Raises:
-            CheckpointError: MLX cannot load it.
+            CheckpointError: MLX cannot load it, or not hold its answers to `schema`.
         """
         share_arenas()
         self.peak_memory_bytes = 0
         self._stopwatch = Stopwatch()
         self._open: dict[Work, None] = {}  # begun and not ended, in their order
         self._line: queue.SimpleQueue[Work | None] = queue.SimpleQueue()  # to be prepared
-        self._queue: queue.Queue[_Ready] = queue.Queue(PREPARED_AT_MOST)
-        self._ahead: deque[_Ready] = deque()  # taken from the queue, to be begun next
-        self._again: deque[_Ready] = deque()  # to be done once more, since their batch failed
-        self._working: dict[Row, _Ready] = {}
+        self._queue: queue.Queue[Ready] = queue.Queue(PREPARED_AT_MOST)
+        self._ahead: deque[Ready] = deque()  # taken from the queue, to be begun next
+        self._again: deque[Ready] = deque()  # to be done once more, since their batch failed
+        self._working: dict[Row, tuple[Ready, Question]] = {}
         self._lock = threading.Lock()  # nothing is put in line once all that is was given up
         self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
-        self._stop_asked, self._died_of = False, ""
+        self._stop_asked, self._died_of = False, f"The MLX device has died; {GO_ON}"
         loaded: Future[MlxModel] = Future()
         # daemons: one may hang in a file that cannot be read, and the process has to end
         self._thread = threading.Thread(
             target=self._run,
-            args=(directory, batch_size, max_tokens, loaded),
+            args=(directory, batch_size, max_tokens, schema, loaded),
             name="mlx-device",
             daemon=True,
         )
@@ -138,13 +127,13 @@ class Device:
     def _prepare(self) -> None:
         while (work := self._line.get()) and not self._stopping.is_set():
             try:
-                self._enqueue(_Ready(work, self._model.prepare(work.reader.read(), work.request)))
+                self._enqueue(Ready.of(work, self._model.prepare_each))
             except CaptionError as error:
                 work.fail(error)
             except BaseException as error:  # such as a panic in the tokenizers' Rust
                 work.fail(CaptionError(f"it cannot be prepared: {first_line(error)}"))
 
-    def _enqueue(self, ready: _Ready) -> None:
+    def _enqueue(self, ready: Ready) -> None:
         while not self._stopping.is_set():
             with suppress(queue.Full):
                 return self._queue.put(ready, timeout=IDLE_SECONDS)
@@ -152,9 +141,7 @@ class Device:
     def _gone(self) -> DeviceError:
         if self._stop_asked:
             return DeviceStopped("The run was interrupted before this picture was captioned.")
-        return DeviceError(
-            f"The MLX device has died{self._died_of}; run again to go on where it stopped."
-        )
+        return DeviceError(self._died_of)
 
     # What follows runs on the device's own thread.
 
@@ -163,11 +150,14 @@ class Device:
         directory: Path,
         batch_size: int | Literal["auto"],
         max_tokens: int,
+        schema: str | None,
         loaded: "Future[MlxModel]",
     ) -> None:
         try:
             model = MlxModel(directory)
             self._batch_size = model.batch_size(batch_size, max_tokens)
+            if schema:
+                model.hold_to(schema)
         except CheckpointError as error:
             loaded.set_exception(error)
             return
@@ -206,8 +196,12 @@ class Device:
 
     def _capacity(self) -> int:
         """As many rows as asked for; one while there are pictures whose batch failed."""
-        pictures = (*self._again, *self._ahead, *self._working.values())
+        pictures = (*self._again, *self._ahead, *self._pictures())
         return 1 if any(ready.alone for ready in pictures) else self._batch_size
+
+    def _pictures(self) -> list[Ready]:
+        """Those of which something is being generated, in their order."""
+        return list(dict.fromkeys(ready for ready, _ in self._working.values()))
 
     def _take(self, wait: bool) -> None:
         """Take the next picture; when there is nothing else to do, `wait` a moment for it."""
@@ -218,7 +212,7 @@ class Device:
             self._stopwatch.begin()
             self._ahead.append(ready)
 
-    def _next(self, wait: bool) -> _Ready:
+    def _next(self, wait: bool) -> Ready:
         if not wait or not self._queue.empty():
             return self._queue.get_nowait()
         self._stopwatch.end()
@@ -227,51 +221,76 @@ class Device:
     def _fill(self, model: MlxModel, rows: Rows, capacity: int) -> None:
         """Begin rows while there is room and a picture is ready."""
         while self._ahead and len(rows) < capacity:
-            ready = self._ahead.popleft()
-            row = Row(ready.prepared, ready.work.request)
-            self._working[row] = ready
-            ready.work.begin()
-            try:
-                encoded = model.encode(ready.prepared)
-            except Exception as error:
-                if is_out_of_memory(error) or is_dead(error):
-                    raise
-                del self._working[row]
-                ready.work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
+            if self._ahead[0].work.ended:  # by another of its questions
+                self._ahead.popleft()
             else:
-                rows.add(row, encoded)
+                self._begin(self._ahead[0], model, rows)
+
+    def _begin(self, ready: Ready, model: MlxModel, rows: Rows) -> None:
+        """Begin the next question about the picture that is in front."""
+        question, encode = ready.next(model.look)
+        if not ready.waiting:
+            self._ahead.popleft()
+        row = Row(ready.prepared[question], question.request)
+        self._working[row] = ready, question
+        ready.work.begin(question)
+        try:
+            encoded = encode(row.prepared)
+        except Exception as error:
+            if is_out_of_memory(error) or is_dead(error) or cannot_compile(error):
+                raise
+            del self._working[row]
+            ready.work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
+        else:
+            rows.add(row, encoded)
 
     def _step(self, model: MlxModel, rows: Rows) -> None:
         for row in rows.step():
             self.peak_memory_bytes = peak_memory_bytes()
-            ready = self._working[row]
-            work = ready.work
-            if row.loop and work.again():
-                self._ahead.appendleft(ready)
+            ready, question = self._working[row]
+            if row.loop and question.again("repeats itself"):
+                self._once_more(ready, question)
             else:
-                made = model.describe(row)
-                work.finish(replace(made, attempts=work.attempt, batch_size=self._batch_size))
+                self._answer(ready, question, row, model)
             del self._working[row]  # last, or a picture that fails here would be forgotten
+
+    def _once_more(self, ready: Ready, question: Question) -> None:
+        ready.waiting.insert(0, question)
+        if ready not in self._ahead:
+            self._ahead.appendleft(ready)
+
+    def _answer(self, ready: Ready, question: Question, row: Row, model: MlxModel) -> None:
+        try:
+            made = as_wished(model.describe(row), question.asked)
+        except CaptionError as error:
+            return ready.work.fail(error)
+        if BANNED in made.flags and question.again("holds a banned phrase"):
+            return self._once_more(ready, question)
+        attempts, together = question.attempt, self._batch_size
+        ready.work.answer(question, replace(made, attempts=attempts, batch_size=together))
 
     def _give_up(self, error: Exception) -> None:
         """A lone picture fails; several are done again, one by one, to find the one that fails.
 
         When memory was the reason, all later batches are half as large. When the GPU refuses
-        everything, there is no use in going on.
+        everything, or nothing can be compiled any more, there is no use in going on.
         """
-        if is_dead(error):
-            self._died_of = f" ({first_line(error)})"
+        trouble = cannot_compile(error)
+        if trouble or is_dead(error):
+            died = f"The MLX device has died ({first_line(error)}); {GO_ON}"
+            self._died_of = f"{trouble} {GO_ON.capitalize()}" if trouble else died
             self._stopping.set()
             return
-        pictures = list(self._working.values())
+        pictures, rows = self._pictures(), list(self._working.values())
         self._working.clear()
-        if len(pictures) == 1:
+        if len(rows) == 1:
             pictures[0].work.fail(CaptionError(f"MLX failed: {first_line(error)}"))
-        if len(pictures) <= 1:
+        if len(rows) <= 1:
             return
         if is_out_of_memory(error):
             self._batch_size = max(1, self._batch_size // 2)
             logger.warning("MLX ran out of memory; going on with --batch-size %d", self._batch_size)
-        for ready in pictures:
+        for ready, question in reversed(rows):
             ready.alone = True
-        self._again.extend(pictures)
+            ready.waiting.insert(0, question)
+        self._again.extend(ready for ready in pictures if ready not in self._ahead)

@@ -4,12 +4,12 @@ Knows nothing of captions, queues or files. `mlx` is imported inside functions.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-
 
 PIXELS = "pixel_values"
 
@@ -26,6 +26,7 @@ class Prepared:
     image_tokens: int
     width: int  # pixels, as the model sees the picture
     height: int
+    picture_end: int = 0  # how many tokens there are up to the end of the picture; 0: not known
 
     @property
     def prompt_tokens(self) -> int:
@@ -49,6 +50,31 @@ class PreparedLater:
         return getattr(self._made, name)
 
 
+class Beginning:
+    """The tokens that several prompts about one picture begin with, the picture among them.
+
+    The first of them to be prefilled leaves its caches here, and the others go on from there.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self._caches: list[Any] | None = None  # of the language model, after these tokens
+
+    @property
+    def done(self) -> int:
+        """How many tokens of a prompt need not be prefilled any more."""
+        return self.tokens if self._caches else 0
+
+    def of_a_prompt(self) -> dict[str, Any]:
+        """What `mlx_vlm.generate.generate_step` is to be given for the next prompt."""
+        if self._caches:
+            return {"prompt_cache": deepcopy(self._caches)}
+        return {"prompt_cache_checkpoint": self._keep, "prompt_cache_checkpoint_len": self.tokens}
+
+    def _keep(self, _tokens: int, caches: list[Any]) -> None:
+        self._caches = deepcopy(caches)
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A prompt with its picture as the language model takes it, computed, in MLX arrays."""
@@ -57,6 +83,15 @@ class Encoded:
     mask: Any
     rest: dict[str, Any]  # what else the processor made
     features: Any  # mlx_vlm's InputEmbeddingsFeatures
+    beginning: Beginning | None = None  # what it shares with other prompts
+
+    def after(self, tokens: int) -> "Encoded":
+        """The same for a language model that has read so many tokens of it already.
+
+        All but the embeddings stay whole: the model finds its place in them by its caches.
+        """
+        embeddings = self.features.inputs_embeds[:, tokens:]
+        return replace(self, features=replace(self.features, inputs_embeds=embeddings))
 
 
 def as_mlx(prepared: Prepared) -> tuple[Any, Any, Any, dict[str, Any]]:

@@ -67,6 +67,9 @@ PREPARED_AHEAD = frozenset(
 # whether it is faster was not measured there.
 COMPILED = frozenset({"qwen3_vl"})
 
+# Several questions in one look get the answers that they get one by one, token for token.
+SHARED = frozenset({"qwen3_vl", "qwen3_vl_moe"})
+
 # Never loaded, and why.
 _ANOTHER_TOKENIZER = (
     "mlx-vlm takes its tokenizer from another repository, and would run code that comes with it"

@@ -6,12 +6,11 @@ what it hands out has to be computed; all else has to run on the thread that loa
 """
 
 import importlib.metadata
-import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -20,9 +19,15 @@ from captioner.checkpoint.memory import memory_bytes
 from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
 from captioner.device.compiled import CompiledSteps
 from captioner.device.cuda import is_cuda, keep_in_full, multiply_rows_together
-from captioner.device.encoding import Encoded, Prepared, PreparedLater, encode, handed_on
-from captioner.device.families import BATCHED, COMPILED, PREPARED_AHEAD, REFUSED
+from captioner.device.encoding import Encoded, Prepared, encode
+from captioner.device.families import BATCHED, COMPILED, REFUSED, SHARED
+from captioner.device.grammar import Grammars
+from captioner.device.look import Look
+from captioner.device.preparing import Preparer
 from captioner.device.rows import BatchedRows, CachedAlone, OneRow, Request, Row, Rows
+from captioner.device.sampling import noise
+from captioner.device.structure import caption_of, caption_of_a_part, fields_of
+from captioner.device.troubles import cannot_compile
 from captioner.errors import CaptionError, CheckpointError, first_line
 from captioner.records import Generation
 from captioner.text import printable
@@ -32,31 +37,6 @@ BUFFER_CACHE_BYTES = 1 << 30
 AUTO_BATCH_SIZE = 16  # beyond it a caption takes longer than a batch gains
 TYPICAL_PROMPT_TOKENS = 2_300  # a full-HD screenshot and a prompt, with Qwen3-VL
 TRIAL_SIDE = 224  # pixels; less is too small for some processors
-
-
-def require_mlx() -> None:
-    """Raise unless `mlx-vlm` is installed, and MLX with what it computes with.
-
-    Raises:
-        CheckpointError: one of them is missing.
-    """
-    try:
-        found = importlib.util.find_spec("mlx_vlm") is not None
-    except (ImportError, ValueError):  # something hides or blocks it
-        found = False
-    if not found:
-        raise CheckpointError(
-            "mlx-vlm is not installed, and the multimodal checkpoints need its vision helpers: "
-            "install it with `pip install mlx-vlm`."
-        )
-    try:
-        importlib.import_module("mlx.core")
-    except ImportError as error:  # on Linux its library is a package of its own
-        raise CheckpointError(
-            f"MLX cannot be loaded ({first_line(error)}): install it again in a new environment, "
-            "on Linux with `pip install --constraint constraints.txt --editable '.[cpu]'`, or with "
-            "'.[cuda]' for an NVIDIA GPU (README.md)."
-        ) from error
 
 
 class MlxModel:
@@ -82,15 +62,19 @@ class MlxModel:
             self._config = self._model.config
             self._tokenizer: Any = getattr(self._processor, "tokenizer", self._processor)
             self._tokenizer.stopping_criteria.reset(self._config.eos_token_id)
+            self._grammars = Grammars(self._tokenizer, self._config.eos_token_id)
         except Exception as error:
             raise CheckpointError(f"MLX cannot load {shown}: {first_line(error)}") from error
-        self.model_type = str(self._config.model_type)
         if is_cuda():
             multiply_rows_together(self._model.language_model)
+        self.model_type = str(self._config.model_type)
         self._decoder = self._new_decoder()
+        self._preparer = Preparer(self._config, self._processor, self._tokenizer)
         try:
             self._try_out()
         except Exception as error:
+            if trouble := cannot_compile(error):
+                raise CheckpointError(trouble) from error
             version = importlib.metadata.version("mlx-vlm")
             raise CheckpointError(
                 f"mlx-vlm {version} cannot caption a picture with {shown} ({self.model_type}): "
@@ -111,7 +95,7 @@ class MlxModel:
             raise ValueError("it does not write one token after another")
         request = Request(".", None, 1, 0.0)
         side = (TRIAL_SIDE, TRIAL_SIDE)
-        row = Row(self._prepared(Image.new("RGB", side, "white"), request), request)
+        row = Row(self._preparer.at_once(Image.new("RGB", side, "white"), request), request)
         if not row.prepared.arrays.keys() - {"input_ids", "attention_mask"}:
             raise ValueError("it is a model for text, and takes no picture")
         rows = self.rows(1)
@@ -121,43 +105,18 @@ class MlxModel:
     def prepare(self, image: Image.Image, request: Request) -> Prepared:
         """Tokenise the prompt and cut the picture into patches; on any one thread at a time.
 
-        Where the processor computes in MLX, that happens once the device's thread looks at it.
-
         Raises:
             CaptionError: the checkpoint's processor refuses the picture or the prompt.
         """
-        if self.model_type in PREPARED_AHEAD:
-            return self._prepared(image, request)
-        return cast(Prepared, PreparedLater(lambda: self._prepared(image, request)))
+        return self._preparer.prepare(image, request)
 
-    def _prepared(self, image: Image.Image, request: Request) -> Prepared:
-        from mlx_vlm.prompt_utils import apply_chat_template
-        from mlx_vlm.utils import prepare_inputs, should_add_special_tokens
+    def prepare_each(self, image: Image.Image, requests: Sequence[Request]) -> list[Prepared]:
+        """The same for several questions about one picture.
 
-        messages = [{"role": "user", "content": request.user_prompt}]
-        if request.system_prompt:
-            messages.insert(0, {"role": "system", "content": request.system_prompt})
-        try:
-            prompt = apply_chat_template(self._processor, self._config, messages, num_images=1)
-            inputs = prepare_inputs(
-                self._processor,
-                images=[image],
-                prompts=prompt,
-                image_token_index=getattr(self._config, "image_token_index", None),
-                add_special_tokens=should_add_special_tokens(
-                    self._config.model_type, self._processor
-                ),
-            )
-        except Exception as error:
-            raise CaptionError(f"the model's processor refuses it: {first_line(error)}") from error
-        try:  # a ragged list is no array, and numpy knows nothing of bfloat16
-            given = ((name, value) for name, value in inputs.items() if value is not None)
-            arrays = {name: handed_on(name, value) for name, value in given}
-            return self._described(arrays, image.size)
-        except Exception as error:
-            raise CaptionError(
-                f"the model's processor makes of it what MLX cannot take: {first_line(error)}"
-            ) from error
+        Raises:
+            CaptionError: as of `prepare`.
+        """
+        return self._preparer.prepare_each(image, requests)
 
     def batch_size(self, asked: int | Literal["auto"], max_tokens: int) -> int:
         """How many captions to make at a time: one, unless a batch is known to give the same.
@@ -175,11 +134,32 @@ class MlxModel:
         """Run the vision tower."""
         return encode(self._model, prepared)
 
+    def look(self, prepared: Sequence[Prepared]) -> Look:
+        """A picture that several prompts are about, which is seen once where that is possible."""
+        return Look(self._model, prepared, self.model_type in SHARED)
+
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
         if capacity == 1:
-            return OneRow(self._model, self._decoder, self._tokenizer.stopping_criteria)
-        return BatchedRows(self._model, self._decoder, self._processor, capacity)
+            is_end = self._tokenizer.stopping_criteria
+            return OneRow(self._model, self._decoder, is_end, self._processors)
+        return BatchedRows(self._decoder, self._processor, capacity, self._processors)
+
+    def _processors(self, row: Row) -> list[Any]:
+        asked = row.request
+        held = [self._grammars.holding(asked.schema)] if asked.schema else []
+        return held + noise(self._config, row.prepared, asked.temperature, asked.seed)
+
+    def hold_to(self, schema: str) -> None:
+        """Check that answers can be held to a schema.
+
+        Raises:
+            CheckpointError: not with this model's tokenizer, or it is too much for it.
+        """
+        try:
+            self._grammars.holding(schema)
+        except CaptionError as error:
+            raise CheckpointError(f"--schema cannot be used: {error}.") from error
 
     def fitting_batch_size(self, max_tokens: int) -> int:
         """How many captions of `max_tokens` tokens fit into half of the memory that is free.
@@ -209,7 +189,9 @@ class MlxModel:
     def describe(self, row: Row) -> Generation:
         """The finished `row` as text and figures."""
         prepared = row.prepared
-        text = self._text(row)
+        text, fields, said = self._text(row), None, ""
+        if row.request.schema:
+            text, fields, said = self._structured(row)
         flags = {
             "truncated": row.finish_reason == "length",
             "repetitive": row.loop is not None,
@@ -226,6 +208,8 @@ class MlxModel:
             prefill_seconds=row.prefilled - row.began,
             decode_seconds=row.done - row.prefilled,
             flags=tuple(flag for flag, raised in flags.items() if raised),
+            fields=fields,
+            said=said,
         )
 
     def wired(self) -> AbstractContextManager[None]:
@@ -244,20 +228,17 @@ class MlxModel:
         longer = self._decoded(row.tokens[: row.loop.kept + row.loop.period])
         return without_thinking(to_sentence_end(kept, longer))
 
+    def _structured(self, row: Row) -> tuple[str, dict[str, Any] | None, str]:
+        """The caption of an answer that was held to a schema, its fields, and all of it where the
+        caption is not that."""
+        whole = row.finish_reason == "stop"
+        said = self._grammars.text(row.tokens[:-1] if whole else row.tokens)
+        fields = fields_of(said) if whole else None
+        caption = caption_of_a_part(said) if fields is None else caption_of(fields, said)
+        return caption, fields, "" if caption == said else said
+
     def _decoded(self, tokens: list[int]) -> str:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
-
-    def _described(self, arrays: dict[str, Any], size: tuple[int, int]) -> Prepared:
-        token_id = getattr(self._config, "image_token_id", None) or getattr(
-            self._config, "image_token_index", None
-        )
-        image_tokens = int((arrays["input_ids"] == token_id).sum()) if token_id is not None else 0
-        width, height = size
-        if "image_grid_thw" in arrays:  # the Qwen-VL family: patches over time, height and width
-            patch = self._config.vision_config.patch_size
-            _, rows, columns = (int(n) for n in arrays["image_grid_thw"][0])
-            width, height = columns * patch, rows * patch
-        return Prepared(arrays, image_tokens, width, height)
 
 
 def usable_memory_bytes() -> int:
@@ -280,17 +261,6 @@ def peak_memory_bytes() -> int:
     import mlx.core as mx
 
     return int(mx.get_peak_memory())
-
-
-def is_dead(error: BaseException) -> bool:
-    """Whether the GPU refuses all that this process asks of it, as Metal does after a fault."""
-    return "SubmissionsIgnored" in str(error) or "excessive GPU errors" in str(error)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether MLX or the system refused to give memory."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "alloc" in text or "memory" in text
 
 
 @contextmanager

@@ -4,16 +4,15 @@ Everything here runs on the device's thread; `mlx` and `mlx_vlm` are imported in
 Knows nothing of files or of how prompts are made.
 """
 
-import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
-import numpy as np
-
+from captioner.answers import questions
 from captioner.device.encoding import Encoded, Prepared
 from captioner.device.repetition import Loop, LoopDetector
+from captioner.records import Asked
 from captioner.settings import Settings
 
 # A greedy caption that is stuck would be stuck again: each further attempt samples more freely.
@@ -30,17 +29,33 @@ class Request:
     max_tokens: int
     temperature: float
     seed: int = 0
+    schema: str | None = None  # that the answer is held to, as JSON
+    ask: tuple[str, ...] = ()  # further questions in the same look, each as NAME=PROMPT
+    banned: tuple[str, ...] = ()  # phrases of which no answer is to hold any
+    openings: tuple[str, ...] = ()  # that are removed from the caption
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """What the settings ask for."""
+    def of(cls, settings: Settings, asked: Asked) -> Self:
+        """What the settings ask for, and that about the picture."""
         return cls(
-            settings.user_prompt,
-            settings.system_prompt,
+            asked.user_prompt,
+            asked.system_prompt,
             settings.max_tokens,
             settings.temperature,
             settings.seed,
+            settings.answer_schema,
+            asked.ask,
+            settings.banned_phrase,
+            settings.remove_openings,
         )
+
+    def each(self) -> dict[str, "Request"]:
+        """Every question by the name of its field, the caption's first and without a name."""
+        asked = {
+            name: replace(self, user_prompt=prompt, schema=None, ask=(), openings=())
+            for name, prompt in questions(self.ask)
+        }
+        return {"": replace(self, ask=())} | asked
 
     def again(self, attempts: int) -> "Request | None":
         """How to try once more after that many attempts got stuck; None when enough were made."""
@@ -79,6 +94,9 @@ class Row:
             self.finish_reason, self.done = finish_reason, now
 
 
+Processors = Callable[[Row], list[Any]]  # of a row's logits, made anew for it
+
+
 class Rows(Protocol):
     """Captions that are being generated together."""
 
@@ -95,9 +113,12 @@ class Rows(Protocol):
 class OneRow:
     """One caption at a time, as `mlx_vlm.generate` does it."""
 
-    def __init__(self, model: Any, language_model: Any, is_end: Any) -> None:
+    def __init__(
+        self, model: Any, language_model: Any, is_end: Any, processors: Processors
+    ) -> None:
         self._model, self._language_model = model, language_model
         self._is_end = is_end
+        self._processors = processors
         self._row: Row | None = None
         self._tokens: Iterator[tuple[int, Any]] = iter(())
 
@@ -109,16 +130,19 @@ class OneRow:
         from mlx_vlm.generate import generate_step
 
         self._row = row
+        begun = encoded.beginning.of_a_prompt() if encoded.beginning else {}
+        done = encoded.beginning.done if encoded.beginning else 0
         self._tokens = generate_step(
-            encoded.ids,
-            _AlreadyEncoded(self._model, self._language_model, encoded),
+            encoded.ids[:, done:],
+            _AlreadyEncoded(self._model, self._language_model, encoded.after(done)),
             None,
             encoded.mask,
             max_tokens=row.request.max_tokens,
             temperature=0.0,
-            logits_processors=_sampling(self._model.config, row),
+            logits_processors=self._processors(row),
             prefill_step_size=PREFILL_STEP_SIZE,
             **encoded.rest,
+            **begun,
         )
 
     def step(self) -> list[Row]:
@@ -169,10 +193,12 @@ class BatchedRows:
     is bound by arithmetic, so a batch of it saves little, and its padding would cost.
     """
 
-    def __init__(self, model: Any, language_model: Any, processor: Any, capacity: int) -> None:
+    def __init__(
+        self, language_model: Any, processor: Any, capacity: int, processors: Processors
+    ) -> None:
         from mlx_vlm.generate import BatchGenerator
 
-        self._model = model
+        self._processors = processors
         self._rows: dict[int, Row] = {}
         self._generator = BatchGenerator(
             language_model,
@@ -194,7 +220,7 @@ class BatchedRows:
             encoded.ids,
             row.request.max_tokens,
             prompt_kwargs=[encoded.rest | kept],
-            logits_processors=[_sampling(self._model.config, row)],
+            logits_processors=[self._processors(row)],
             attention_mask=encoded.mask,
         )
         self._rows[uid] = row
@@ -235,53 +261,3 @@ class CachedAlone:
         from mlx_vlm.models.cache import make_prompt_cache
 
         return list(make_prompt_cache(self._language_model))
-
-
-class GumbelNoise:
-    """Samples a row by itself: noise that depends on the seed, the picture and the position.
-
-    The most likely token of `log p / temperature + Gumbel noise` is a sample of `p` at that
-    temperature (the Gumbel-max trick), so a greedy batch samples each of its rows alone.
-    """
-
-    def __init__(self, row: Row, top_p: float, top_k: int) -> None:
-        self._temperature = row.request.temperature
-        self._top_p, self._top_k = top_p, top_k
-        pixels = row.prepared.arrays.get("pixel_values", row.prepared.arrays["input_ids"])
-        self._digest = hashlib.blake2b(digest_size=16)
-        for each in pixels if isinstance(pixels, list) else [pixels]:
-            self._digest.update(np.ascontiguousarray(each).data)
-        self._digest.update(str(row.request.seed).encode())
-        self._position = 0
-
-    def __call__(self, _tokens: Any, logits: Any) -> Any:
-        """The logits with noise, shape (1, vocabulary)."""
-        return self.process_last_token(0, logits)
-
-    def process_last_token(self, _token: int, logits: Any) -> Any:
-        """The same, by the name under which BatchGenerator spares building the token array."""
-        import mlx.core as mx
-        from mlx_vlm.sample_utils import apply_top_k, apply_top_p
-
-        logprobs = logits.astype(mx.float32)
-        logprobs = logprobs - mx.logsumexp(logprobs, axis=-1, keepdims=True)
-        if 0 < self._top_p < 1:
-            logprobs = apply_top_p(logprobs, self._top_p)
-        if self._top_k > 0:
-            logprobs = apply_top_k(logprobs, self._top_k)
-        digest = self._digest.copy()
-        digest.update(self._position.to_bytes(4, "little"))
-        self._position += 1
-        key = mx.random.key(int.from_bytes(digest.digest()[:8], "little"))
-        return logprobs / self._temperature + mx.random.gumbel(logprobs.shape, key=key)
-
-
-def _sampling(config: Any, row: Row) -> list[Any]:
-    """The logits processors of a row: none when it is greedy.
-
-    Top-p and top-k are those of the checkpoint's generation config, which mlx-vlm adds to `config`.
-    """
-    if row.request.temperature == 0:
-        return []
-    top_p, top_k = getattr(config, "top_p", None), getattr(config, "top_k", None)
-    return [GumbelNoise(row, 1.0 if top_p is None else top_p, 0 if top_k is None else top_k)]

@@ -4,9 +4,10 @@ Whoever asked for its caption waits here; the device says here how far it is. Kn
 a caption is made.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
 from captioner.device.rows import Request
@@ -15,15 +16,37 @@ from captioner.pictures.reading import Reader
 from captioner.records import Generation, Stamp
 
 
+@dataclass(eq=False, slots=True)
+class Question:
+    """One of the questions about a picture."""
+
+    name: str  # of the field that it fills; empty for the caption
+    asked: Request
+    request: Request  # of this attempt
+    attempt: int = 1
+    why: str = ""  # there is more than one
+    answer: Generation | None = None
+
+    def again(self, why: str) -> bool:
+        """Make the next attempt its request; False when enough were made."""
+        request = self.asked.again(self.attempt)
+        if request is None:
+            return False
+        self.attempt += 1
+        self.request, self.why = request, why
+        return True
+
+
 class Work:
     """A picture that stands in line for its caption, or is being captioned."""
 
     def __init__(self, reader: Reader, request: Request) -> None:
         self.reader = reader
-        self.request = request  # of this attempt
-        self.attempt = 1
-        self._asked = request
+        self.request = request
+        # the caption's first
+        self.questions = [Question(name, each, each) for name, each in request.each().items()]
         self._said = 0  # the last attempt that was told of
+        self._why: dict[int, str] = {}
         self._told: SimpleQueue[int | None] = SimpleQueue()
         self._begun: Future[None] = Future()
         self._result: Future[Generation] = Future()
@@ -52,6 +75,10 @@ class Work:
         yield from iter(self._told.get, None)
         self._told.put(None)  # or whoever asks again would wait for ever
 
+    def why(self, attempt: int) -> str:
+        """Why there is that attempt, which has been told: what the one before does."""
+        return self._why[attempt]
+
     def result(self) -> Generation:
         """The caption, which is waited for.
 
@@ -65,21 +92,25 @@ class Work:
     # What follows is for the device. The first end counts: a picture may end on another thread
     # while the device stops.
 
-    def begin(self) -> None:
-        """It is on the device now, perhaps once more because its batch has failed."""
-        if self._said < self.attempt:
-            self._said = self.attempt
-            self._told.put(self.attempt)
+    @property
+    def ended(self) -> bool:
+        """Whether it has its caption, or gets none."""
+        return self._result.done()
+
+    def begin(self, question: Question) -> None:
+        """A question is on the device now, perhaps once more because its batch has failed."""
+        if self._said < question.attempt:
+            self._said = question.attempt
+            self._why[question.attempt] = question.why
+            self._told.put(question.attempt)
         self._set_begun()
 
-    def again(self) -> bool:
-        """Make the next attempt its request; False when enough were made."""
-        request = self._asked.again(self.attempt)
-        if request is None:
-            return False
-        self.attempt += 1
-        self.request = request
-        return True
+    def answer(self, question: Question, answer: Generation) -> None:
+        """A question has its answer; the last one ends the work."""
+        question.answer = answer
+        answers = [each.answer for each in self.questions if each.answer]
+        if len(answers) == len(self.questions):
+            self.finish(_together([each.name for each in self.questions], answers))
 
     def finish(self, generation: Generation) -> None:
         """It has its caption."""
@@ -101,3 +132,20 @@ class Work:
     def _set_begun(self) -> None:
         with suppress(InvalidStateError):
             self._begun.set_result(None)
+
+
+def _together(names: Sequence[str], answers: Sequence[Generation]) -> Generation:
+    """The caption, which is the first answer, with the others as its fields."""
+    caption, others = answers[0], answers[1:]
+    if not others:
+        return caption
+    fields = {name: answer.text for name, answer in zip(names[1:], others, strict=True)}
+    return replace(
+        caption,
+        fields=(caption.fields or {}) | fields,
+        generated_tokens=sum(answer.generated_tokens for answer in answers),
+        prefill_seconds=sum(answer.prefill_seconds for answer in answers),
+        decode_seconds=sum(answer.decode_seconds for answer in answers),
+        flags=tuple(dict.fromkeys(flag for answer in answers for flag in answer.flags)),
+        attempts=max(answer.attempts for answer in answers),
+    )

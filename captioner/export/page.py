@@ -10,7 +10,8 @@ from captioner.pages.gallery import address
 
 
 def write_html(results: Iterable[Result], place: Place) -> None:
-    """`alt-texts.html`: a line a picture, its address relative to the file.
+    """`alt-texts.html`: a line a picture, its address relative to the file; where no alt text was
+    asked for, the caption is it.
 
     Raises:
         OutputError: it cannot be written.
@@ -22,6 +23,6 @@ def write_html(results: Iterable[Result], place: Place) -> None:
     ]
     for result in results:
         source = address(place.options.input_dir / result.key, place.home)
-        text = html.escape(" ".join(result.caption.split()))
+        text = html.escape(result.alt_text or " ".join(result.caption.split()))
         lines.append(f'<img src="{html.escape(source)}" alt="{text}">')
     place.write(place.home / "alt-texts.html", encoded("\n".join(lines) + "\n"))

@@ -59,13 +59,16 @@ class Place:
     def beside(self, result: Result, suffix: str, *, whole_name: bool = False) -> Path | None:
         """The path of a file that belongs to one caption: `a.txt` for `a.jpg`, or, with the whole
         name, `a.jpg.txt`; None when there is no picture to put it beside."""
+        key = Path(result.key)
         if not self.options.beside:
-            file = Path(result.key if whole_name else result.file)
-            name = file.name if whole_name else file.stem
+            name = result.file.stem
+            if whole_name:
+                # two folders may be one, whatever the letter case: then the names have hashes
+                hashed = "/" in result.key and name not in (key.stem, key.name)
+                name = f"{name}{key.suffix}" if hashed else key.name
             return self._output / result.file.parent / f"{name}{suffix}"
         if self.picture(result) is None:
             return None
-        key = Path(result.key)
         name = key.name if whole_name else key.stem
         return self.options.input_dir / key.parent / f"{name}{suffix}"
 

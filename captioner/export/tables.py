@@ -4,12 +4,14 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from captioner.export.columns import Fields, cell, columns_of
 from captioner.export.place import Place
 from captioner.output.results import Result
 from captioner.pages.thumbnails import thumbnail_bytes
+from captioner.pictures.kinds import ALL
 
 # how a cell begins that a spreadsheet would take for a formula (OWASP, "CSV Injection")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -28,19 +30,22 @@ def write_txt(results: Iterable[Result], place: Place) -> None:
 
 
 def write_jsonl(results: Iterable[Result], place: Place) -> None:
-    """`metadata.jsonl` of Hugging Face's imagefolder: `file_name` and `text`.
+    """`metadata.jsonl` of Hugging Face's imagefolder: `file_name` and `text`, and the fields.
 
     It names pictures by their paths within the folder that it is in, as `load_dataset` wants them.
 
     Raises:
         OutputError: it cannot be written.
     """
+    results = list(results)
+    fields = columns_of(results, ("file_name", "text", "image", "label"))
     lines = []
     for result in results:
         if place.options.beside and place.picture(result) is None:
             continue
         name = os.path.relpath(place.options.input_dir / result.key, place.home)
-        lines.append(json.dumps({"file_name": name, "text": result.caption}, ensure_ascii=False))
+        line = {"file_name": name, "text": result.caption} | _further(result, fields)
+        lines.append(json.dumps(line, ensure_ascii=False))
     place.write(place.home / "metadata.jsonl", encoded("".join(f"{line}\n" for line in lines)))
 
 
@@ -50,11 +55,13 @@ def write_csv(results: Iterable[Result], place: Place) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    results = list(results)
+    fields = columns_of(results, COLUMNS)
     file = io.StringIO()
     rows = csv.writer(file)
-    rows.writerow(COLUMNS)
+    rows.writerow([*COLUMNS, *map(_cell, map(_text, fields))])
     for result in results:
-        rows.writerow([_cell(value) for value in row(result).values()])
+        rows.writerow([_cell(value) for value in row(result, fields).values()])
     place.write(place.home / "captions.csv", b"\xef\xbb\xbf" + encoded(file.getvalue()))
 
 
@@ -68,20 +75,23 @@ def write_parquet(results: Iterable[Result], place: Place) -> None:
     import pyarrow as pa  # here, since it takes half a second
     import pyarrow.parquet as pq
 
+    results = list(results)
+    further = columns_of(results, {*COLUMNS, "thumbnail"})
+    columns = COLUMNS | {_text(name): kind for name, (_, kind) in further.items()}
     types = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     fields = [
         pa.field(name, pa.list_(pa.string()) if kind is list else types[kind])
-        for name, kind in COLUMNS.items()
+        for name, kind in columns.items()
     ]
     if place.options.thumbnails:
         image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
         fields.append(pa.field("thumbnail", image))
-    schema = pa.schema(fields, metadata=_features(place) if place.options.thumbnails else None)
+    schema = pa.schema(fields, metadata=_features(columns) if place.options.thumbnails else None)
     file = io.BytesIO()
     with pq.ParquetWriter(file, schema) as writer:
         rows: list[dict[str, Any]] = []
         for result in results:
-            rows.append(row(result) | _thumbnail(result, place))
+            rows.append(row(result, further) | _thumbnail(result, place))
             if len(rows) == ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, schema))
                 rows.clear()
@@ -107,8 +117,8 @@ COLUMNS: dict[str, type] = {
 }
 
 
-def row(result: Result) -> dict[str, Any]:
-    """The columns of one caption, in the order of `COLUMNS`."""
+def row(result: Result, fields: Fields) -> dict[str, Any]:
+    """The columns of one caption: in the order of `COLUMNS`, then those of its `fields`."""
     made = result.figures
     values = (
         *(_text(result.key), _text(result.caption), _text(result.prompt)),
@@ -116,7 +126,13 @@ def row(result: Result) -> dict[str, Any]:
         *(made.image_tokens, made.generated_tokens, made.seconds),
         *(made.repo_id, made.revision, made.sha256, made.at),
     )
-    return dict(zip(COLUMNS, values, strict=True))
+    return dict(zip(COLUMNS, values, strict=True)) | _further(result, fields)
+
+
+def _further(result: Result, fields: Fields) -> dict[str, Any]:
+    return {
+        _text(column): cell(result.fields, name, kind) for column, (name, kind) in fields.items()
+    }
 
 
 def encoded(text: str) -> bytes:
@@ -141,18 +157,18 @@ def _thumbnail(result: Result, place: Place) -> dict[str, Any]:
     if not place.options.thumbnails:
         return {}
     picture = place.picture(result)
-    data = thumbnail_bytes(picture) if picture else None
+    data = thumbnail_bytes(picture, (ALL,)) if picture else None
     return {"thumbnail": {"bytes": data, "path": None} if data else None}
 
 
-def _features(place: Place) -> dict[str, str]:
+def _features(columns: Mapping[str, type]) -> dict[str, str]:
     """What tells `datasets` that the column of thumbnails holds pictures."""
     kinds = {str: "string", int: "int64", float: "float64", bool: "bool"}
     features: dict[str, Any] = {
         name: {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
         if kind is list
         else {"dtype": kinds[kind], "_type": "Value"}
-        for name, kind in COLUMNS.items()
+        for name, kind in columns.items()
     }
     features["thumbnail"] = {"_type": "Image"}
     return {"huggingface": json.dumps({"info": {"features": features}})}

@@ -5,15 +5,19 @@ It looks where a run looks, in the same order, and refuses what a run refuses. W
 
 from dataclasses import dataclass
 
+from captioner.asking.in_full import in_full
+from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.errors import CaptionError, UnreadableImage
 from captioner.forecast.model import Model, model_of
 from captioner.forecast.seconds import Prediction, predicted
 from captioner.forecast.tokens import Eyes
 from captioner.output.folder import OutputFolder
+from captioner.pictures.kinds import check_formats
 from captioner.pictures.scan import check_input, scan
 from captioner.pictures.sizes import sizes
-from captioner.records import Job, Picture, Plan, Recipe, Scan, Skipped
+from captioner.plan import Plan, Scan
+from captioner.records import Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 
 LARGEST = 10
@@ -51,11 +55,19 @@ def forecast(settings: Settings) -> Forecast:
     """
     output = OutputFolder(settings.output_dir)
     check_input(settings.input_dir)
+    check_formats(settings.formats)
     output.check()
-    found = scan(settings.input_dir)
+    settings = in_full(settings)
+    found = scan(
+        settings.input_dir,
+        settings.formats,
+        recursive=settings.recursive,
+        output_dir=settings.output_dir,
+    )
     recipe = Recipe.of(settings, known_revision(settings))
-    plan, costs = output.preview(found, settings, recipe)
-    measured = list(zip(plan.todo, sizes(job.picture.path for job in plan.todo), strict=True))
+    plan, costs = output.preview(found, settings, recipe, Prompts(settings).of)
+    asked = [job.picture for job in plan.todo]
+    measured = list(zip(plan.todo, sizes(asked, settings.formats), strict=True))
     readable = [(job, size) for job, size in measured if isinstance(size, tuple)]
     refused = [
         (Skipped(job.picture, str(why), None), isinstance(why, UnreadableImage))

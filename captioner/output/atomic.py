@@ -52,13 +52,13 @@ def write_json_list(path: Path, values: Iterable[Any]) -> int:
     return count
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file of any kind atomically.
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file of any kind atomically; without `sync` a power failure may leave it empty.
 
     Raises:
         OSError: the disk is full or the directory cannot be written to; `path` is as it was.
     """
-    with _replacing(path) as file:
+    with _replacing(path, sync=sync) as file:
         file.buffer.write(data)
 
 
@@ -77,16 +77,23 @@ def remove_temporary_files(directory: Path) -> None:
             Path(entry.path).unlink(missing_ok=True)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name for a file that is not there, and that is removed when a run that is killed leaves
+    it."""
+    return path.parent / f".{uuid.uuid4().hex}.tmp"  # TEMPORARY knows it
+
+
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def _replacing(path: Path, *, sync: bool = True) -> Iterator[TextIO]:
     """A temporary file beside `path` that becomes `path` when the block ends well."""
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # TEMPORARY knows it
+    temporary = temporary_beside(path)
     try:
         # backslashreplace: a file name that is not UTF-8 becomes the JSON escape of its bytes
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
             yield cast(TextIO, file)
             file.flush()
-            flush_to_disk(file.fileno())
+            if sync:
+                flush_to_disk(file.fileno())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):  # what went wrong is said, not what went wrong besides

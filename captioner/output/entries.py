@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from captioner.text import printable
 
 KEYS = ("image", "prompt", "caption")
 MAX_BYTES = 64 << 20  # no prompt and caption take as much
-MAX_DEPTH = 20  # of what a person has added to one
+MAX_DEPTH = 20  # of what a person has added to one; answers are less deep
 NOTHING = b"\0 \t\r\n"  # NULs are what a power failure leaves of a file
 
 
@@ -20,13 +21,16 @@ class NoCaptionFile(Exception):
     """What is in the place of a caption file is none; `str()` says why."""
 
 
-def entry_of(caption: Caption) -> dict[str, str]:
-    """What the caption file of a caption says."""
-    return {
+def entry_of(caption: Caption) -> dict[str, Any]:
+    """What the caption file of a caption says; its fields only where more was asked for."""
+    entry: dict[str, Any] = {
         "image": caption.job.picture.key,
         "prompt": caption.prompt,
         "caption": caption.generation.text,
     }
+    if caption.generation.fields is not None:
+        entry["fields"] = caption.generation.fields
+    return entry
 
 
 def read_entry(path: Path) -> dict[str, Any] | None:
@@ -63,9 +67,12 @@ def read_entry(path: Path) -> dict[str, Any] | None:
     return entry
 
 
-def entry_digest(image: object, prompt: object, caption: object) -> bytes:
-    """A hash of what a caption file says, whatever its layout."""
-    text = json.dumps([image, prompt, caption])
+def digest_of(entry: Mapping[str, Any]) -> bytes:
+    """A hash of what a caption file says, whatever its layout and whatever else is in it."""
+    said = [entry.get(key) for key in KEYS]
+    if (fields := entry.get("fields")) is not None:
+        said.append(fields)
+    text = json.dumps(said, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 

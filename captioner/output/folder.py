@@ -3,29 +3,34 @@
 Nobody else joins a path to it. Knows nothing of Prefect, of MLX, or of how captions are made.
 """
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import (
     cannot_write,
-    remove_temporary_files,
     write_bytes,
     write_json,
     write_json_list,
 )
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
+from captioner.output.lease import Lease, held
 from captioner.output.lock import Lock, locked
+from captioner.output.mirror import path_in, tidy
 from captioner.output.ours import NotOurs, read_ours
-from captioner.output.planning import IMAGE_CHANGED, Planner
+from captioner.output.planning import IMAGE_CHANGED, Ask, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
+from captioner.output.rounds import ShardProvenance, merge
+from captioner.output.shards import new_shard_file
 from captioner.output.summary import summary
-from captioner.records import Caption, Cost, Picture, Plan, Recipe, Scan, Skipped
+from captioner.output.thumbnails import Thumbnails
+from captioner.pictures.scan import natural_key
+from captioner.plan import Plan, Scan, Shard
+from captioner.records import Caption, Cost, Recipe, Skipped
 from captioner.run import Run
 from captioner.settings import Settings
 from captioner.text import printable
@@ -35,16 +40,24 @@ MAX_PAGE_BYTES = 1_000_000  # of a page that is ours; the gallery's has a hundre
 
 
 class OutputFolder:
-    """One output directory; a `with` keeps other runs out of it.
+    """One output directory; a `with` keeps other runs out of it, but for those of other shards.
 
     A plain class with a lock in it: Prefect passes it from task to task as it is.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, shard: str | None = None) -> None:
+        """For a run of the whole folder, or of the shard of that name."""
         self._directory = directory
-        self._provenance = Provenance(directory / PROVENANCE)
+        self._shard = Shard.named(shard)
+        self._provenance = (
+            ShardProvenance(new_shard_file(directory, self._shard))
+            if self._shard
+            else Provenance(directory / PROVENANCE)
+        )
+        self.thumbnails = Thumbnails(directory)
         self._held = ExitStack()
         self._lock: Lock | None = None  # while nobody holds it
+        self._lease: Lease | None = None  # the same, of a shard
 
     def __enter__(self) -> Self:
         """Make the directory, and hold it.
@@ -52,7 +65,11 @@ class OutputFolder:
         Raises:
             InputError: another run holds it, or it cannot be written to.
         """
-        self._lock = self._held.enter_context(locked(self._directory))
+        with ExitStack() as entered:
+            lock = entered.enter_context(locked(self._directory, shared=bool(self._shard)))
+            if self._shard:
+                self._lease = entered.enter_context(held(self._directory, self._shard))
+            self._lock, self._held = lock, entered.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,17 +99,22 @@ class OutputFolder:
                 "or name another with --output-dir."
             )
 
-    def plan(self, scan: Scan, settings: Settings, recipe: Recipe) -> Plan:
-        """What of the pictures is to be done, by what earlier runs left here.
+    def plan(self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask) -> Plan:
+        """What of the pictures is to be done, by what earlier runs left here; what shards left is
+        merged first.
 
         Raises:
-            InputError: something else is in the place of its provenance.
+            InputError: something else is in the place of its provenance, or what `ask` is to say
+                about a picture cannot be asked.
             OutputError: the directory can be neither read nor written.
         """
         try:
-            remove_temporary_files(self._directory)
-            planner = Planner(self._directory, self._provenance, settings, recipe)
-            self._provenance.mend()  # now that it is known to be ours
+            planner = Planner(self._directory, self._provenance, settings, recipe, ask)
+            if not self._shard:
+                tidy(self._directory, planner.folders())
+                self._provenance.mend()  # now that it is known to be ours
+                if merge(self._directory):
+                    planner = Planner(self._directory, self._provenance, settings, recipe, ask)
             return planner.plan(scan.pictures)
         except OSError as error:
             raise OutputError(
@@ -100,16 +122,19 @@ class OutputFolder:
                 "check its permissions, and the disk that it is on."
             ) from error
 
-    def preview(self, scan: Scan, settings: Settings, recipe: Recipe) -> tuple[Plan, list[Cost]]:
+    def preview(
+        self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask
+    ) -> tuple[Plan, list[Cost]]:
         """The plan of a run that would begin now, and what captions of the same model cost here.
 
         Writes nothing, makes nothing and holds nothing: a run may be writing meanwhile.
 
         Raises:
+            InputError: as `plan` does.
             OutputError: the provenance cannot be read.
         """
         provenance = OnlyRead(self._directory / PROVENANCE)
-        planner = Planner(self._directory, provenance, settings, recipe)
+        planner = Planner(self._directory, provenance, settings, recipe, ask)
         return planner.plan(scan.pictures), planner.costs()
 
     def save(self, caption: Caption, recipe: Recipe) -> str:
@@ -123,9 +148,12 @@ class OutputFolder:
         self._provenance.add_caption(caption, recipe)
         path = self._directory / caption.job.caption_file
         try:
+            path_in(self._directory, caption.job.caption_file, make=True)
             write_json(path, entry_of(caption))
         except OSError as error:
             raise cannot_write(path, error) from error
+        if caption.thumbnail is not None:
+            self.thumbnails.add(caption.stamp, caption.thumbnail)
         return caption.job.caption_file
 
     def skip(self, skipped: Skipped) -> None:
@@ -139,7 +167,8 @@ class OutputFolder:
 
     def finish(self, run: Run) -> list[str]:
         """Write captions.json from the caption files, in scan order, then summary.json, last of
-        all.
+        all. Captions of pictures that are there, and that this run did not look for, are kept. A
+        shard only notes how it went, for the merge.
 
         Returns the keys of the pictures whose caption file is left out, since it is the caption
         of another picture that was there before.
@@ -148,11 +177,18 @@ class OutputFolder:
             OutputError: one of them cannot be written, or the directory is another one now.
         """
         self._check_lock()
+        if isinstance(self._provenance, ShardProvenance):
+            self._provenance.end(run)
+            return []
         changed = {s.picture.key for s in run.all_skipped}
         changed |= {job.picture.key for job in run.plan.todo if job.reason == IMAGE_CHANGED}
         changed -= {caption.job.picture.key for caption in run.captioned}
-        old = [picture for picture in run.plan.pictures if picture.key in changed]
-        rest = (picture for picture in run.plan.pictures if picture.key not in changed)
+        keys = [picture.key for picture in run.plan.pictures]
+        if run.plan.unasked:
+            keys += [earlier.image for earlier in run.plan.unasked]
+            keys.sort(key=natural_key)
+        old = [key for key in keys if key in changed]
+        rest = (key for key in keys if key not in changed)
         path = self._directory / CAPTIONS
         try:
             left_out = [entry["image"] for entry in self.entries(old, run.plan)]
@@ -171,10 +207,8 @@ class OutputFolder:
         """
         path = self._directory / name
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.parent.resolve() != (self._directory.resolve() / name).parent:
-                raise NotOurs(errno.EINVAL, "its folder is a link")
-            write_bytes(path, text.encode("utf-8", "backslashreplace"))
+            data = text.encode("utf-8", "backslashreplace")
+            write_bytes(path_in(self._directory, name, make=True), data)
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -196,15 +230,17 @@ class OutputFolder:
         """
         return results(self._directory)
 
-    def entries(self, pictures: Iterable[Picture], plan: Plan) -> Iterator[dict[str, str]]:
-        """The caption files of `pictures` that are there and are theirs, in their order."""
-        for picture in pictures:
+    def entries(self, keys: Iterable[str], plan: Plan) -> Iterator[dict[str, Any]]:
+        """The caption files of pictures that are there and are theirs, in the order of the keys."""
+        for key in keys:
             entry = None
-            with suppress(NoCaptionFile):  # the plan has said so
-                entry = read_entry(self._directory / plan.caption_files[picture.key])
-            if entry is not None and entry["image"] == picture.key:
+            with suppress(NoCaptionFile, NotOurs, PermissionError):  # the plan has said so
+                entry = read_entry(path_in(self._directory, plan.caption_files[key]))
+            if entry is not None and entry["image"] == key:
                 yield entry
 
     def _check_lock(self) -> None:
         if self._lock:
             self._lock.check()
+        if self._lease:
+            self._lease.check()

@@ -5,16 +5,22 @@ checkpoint revision, prompts and settings, and the caption file says what it was
 caption that a person wrote or changed counts as done. Knows nothing of MLX or Prefect.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
-from captioner.output.provenance import PROGRAM, Made, Provenance
+from captioner.output.entries import NoCaptionFile, digest_of, read_entry
+from captioner.output.made import Made
+from captioner.output.mirror import is_inside, path_in, why_not
+from captioner.output.ours import NotOurs
+from captioner.output.places import caption_files
+from captioner.output.provenance import PROGRAM, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
-from captioner.pictures.names import RESERVED, caption_file_names
+from captioner.pictures.kinds import none_of
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.records import Cost, Gone, Job, Picture, Plan, Recipe, Skipped, Unreadable
+from captioner.plan import Earlier, Plan, Shard, Unreadable
+from captioner.records import Asked, Cost, Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from captioner.text import printable
 
@@ -23,8 +29,12 @@ NOT_SAVED = "not saved last time"
 IMAGE_CHANGED = "image changed"
 FLAGGED = "flagged last time"
 NEWER_PROGRAM = "could not be read by an earlier version"
+OTHER_FORMATS = "could not be read in the formats of the last time"
 OVERWRITE = "--overwrite"
 SENT_BACK = "sent back in a review"
+
+Ask = Callable[[Picture], Asked]  # what the model is asked about a picture
+_Todo = tuple[Picture, str, str | None, Asked]  # with its caption file and the reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +48,17 @@ class _Found:
     wrong: str = ""  # why it is no caption file
 
     @classmethod
-    def at(cls, path: Path) -> "_Found":
+    def at(cls, directory: Path, file: str) -> "_Found":
         try:
+            path = path_in(directory, file)
             entry = read_entry(path)
             if entry is None:
                 return cls(False)
-            digest = entry_digest(entry["image"], entry["prompt"], entry["caption"])
-            return cls(True, entry["image"], digest, path.lstat().st_mtime)
+            return cls(True, entry["image"], digest_of(entry), path.lstat().st_mtime)
         except NoCaptionFile as error:
             return cls(True, wrong=str(error))
+        except (NotOurs, PermissionError) as error:
+            return cls(True, wrong=error.strerror or "it may not be read")
 
     def is_of(self, image: str) -> "_Found":
         """The same, but wrong when it is the caption of another picture."""
@@ -71,9 +83,15 @@ class Planner:
     """Compares the pictures that the scan found with what earlier runs made of them."""
 
     def __init__(
-        self, directory: Path, provenance: Provenance, settings: Settings, recipe: Recipe
+        self,
+        directory: Path,
+        provenance: Provenance,
+        settings: Settings,
+        recipe: Recipe,
+        ask: Ask,
     ) -> None:
-        """`recipe` is what a caption has to be made with to be up to date.
+        """`recipe` is what a caption has to be made with to be up to date, and `ask` says what
+        about its own picture.
 
         Raises:
             OutputError: the provenance cannot be read.
@@ -82,42 +100,55 @@ class Planner:
         self._provenance = provenance
         self._settings = settings
         self._recipe = recipe
+        self._ask = ask
+        self._none_of_these = none_of(settings.formats)
         self._made = provenance.read()
         self._reviews = read_reviews(directory)
-        self._todo: list[tuple[Picture, str, str | None]] = []  # with caption file and reason
+        self._todo: list[_Todo] = []
         self._up_to_date: list[str] = []
         self._edited: list[str] = []
         self._left: list[str] = []
         self._skipped: list[Skipped] = []
         self._unreadable: list[Unreadable] = []
+        self._why_not: dict[str, str] = {}  # by mirrored folder
 
     def plan(self, pictures: Sequence[Picture]) -> Plan:
         """What is to be done with each of the pictures; call it once.
 
         Raises:
+            InputError: what is to be asked about one of them cannot be.
             OutputError: the provenance cannot be written.
         """
         files = caption_files(pictures, self._made, self._directory)
+        shard = Shard.named(self._settings.shard)
         for picture in pictures:
-            self._sort(picture, files[picture.key])
-        captioned = [made for made in self._made.values() if made.caption_file]
+            if shard is None or shard.holds(picture.key):
+                self._sort(picture, files[picture.key])
+        missing = [m for m in self._made.values() if m.caption_file and m.image not in files]
+        there = {m.image for m in missing if _is_there(self._settings.input_dir, m.image)}
         limit = self._settings.limit or len(self._todo)
         todo, later = self._todo[:limit], self._todo[limit:]
         return Plan(
             pictures,
             files,
             todo=[
-                Job(picture, file, number, len(todo), reason)
-                for number, (picture, file, reason) in enumerate(todo, start=1)
+                Job(picture, file, number, len(todo), reason, asked)
+                for number, (picture, file, reason, asked) in enumerate(todo, start=1)
             ],
-            later=[picture.key for picture, _, _ in later],
+            later=[picture.key for picture, *_ in later],
             up_to_date=self._up_to_date,
             edited=self._edited,
             left=self._left,
             skipped=self._skipped,
             unreadable=self._unreadable,
-            gone=[Gone(m.image, m.caption_file) for m in captioned if m.image not in files],
+            gone=[Earlier(m.image, m.caption_file) for m in missing if m.image not in there],
+            unasked=[Earlier(m.image, m.caption_file) for m in missing if m.image in there],
         )
+
+    def folders(self) -> set[str]:
+        """The mirrored folders, without the directory itself, that earlier runs wrote to."""
+        files = (made.caption_file for made in self._made.values())
+        return {file[: file.rfind("/") + 1] for file in files if "/" in file}
 
     def costs(self) -> list[Cost]:
         """What captions of earlier runs cost that were made by the model of the recipe."""
@@ -129,20 +160,28 @@ class Planner:
 
     def _sort(self, picture: Picture, file: str) -> None:
         """Put the picture where it belongs."""
-        before = self._made.get(picture.key)
-        found = _Found.at(self._directory / file).is_of(picture.key)
-        if found.wrong and not self._settings.overwrite:
-            self._unreadable.append(Unreadable(picture.key, file, found.wrong))
+        before, asked = self._made.get(picture.key), self._ask(picture)
+        found = _Found.at(self._directory, file).is_of(picture.key)
+        # what a shard made in this round is not asked for a second time
+        done = before is not None and before.by_a_shard
+        overwrite = self._settings.overwrite and not done
+        if why_not := self._why_no_file(file) or (not overwrite and found.wrong):
+            self._unreadable.append(Unreadable(picture.key, file, why_not))
             return
         edited = found.is_edited(before)
         if edited:
             self._edited.append(picture.key)
-        if self._settings.overwrite:
-            self._todo.append((picture, file, OVERWRITE if before or found.there else None))
+        if overwrite:
+            why = OVERWRITE if before or found.there else None
+            self._todo.append((picture, file, why, asked))
             return
         review = self._reviews.get(picture.key)
-        if review and review.verdict == AGAIN and review.digest == found.digest.hex():
-            self._todo.append((picture, file, SENT_BACK))
+        sent_back = review is not None and (review.verdict, review.digest) == (
+            AGAIN,
+            found.digest.hex(),
+        )
+        if sent_back and not done:
+            self._todo.append((picture, file, SENT_BACK, asked))
             return
         if edited:
             self._up_to_date.append(picture.key)
@@ -151,31 +190,40 @@ class Planner:
             if self._settings.retry_flagged:
                 self._left.append(picture.key)
             else:
-                self._todo.append((picture, file, None))
+                self._todo.append((picture, file, None, asked))
             return
-        why = self._why_again(picture, before, found)
-        if why is None and before.skipped:
+        again = self._why_again(picture, before, found, asked)
+        if again is None and before.skipped:
             self._skipped.append(Skipped(picture, before.skipped, before.source))
-        elif why is None:
+        elif again is None:
             self._up_to_date.append(picture.key)
-        elif self._settings.retry_flagged and why != FLAGGED:
+        elif self._settings.retry_flagged and again != FLAGGED and not done:
             self._left.append(picture.key)
         else:
-            self._todo.append((picture, file, why))
+            self._todo.append((picture, file, again, asked))
 
-    def _why_again(self, picture: Picture, before: Made, found: _Found) -> str | None:
+    def _why_no_file(self, file: str) -> str:
+        """Why nothing can be written in the folder of a caption file; empty when it can."""
+        folder = file[: file.rfind("/") + 1]
+        if folder and folder not in self._why_not:
+            self._why_not[folder] = why_not(self._directory, folder)
+        return self._why_not.get(folder, "")
+
+    def _why_again(self, picture: Picture, before: Made, found: _Found, asked: Asked) -> str | None:
         """Why the picture is to be captioned once more; None when it is not."""
-        if self._settings.retry_flagged and before.flagged:
+        if self._settings.retry_flagged and before.flagged and not before.by_a_shard:
             return FLAGGED
         if not self._is_same_file(picture, before):
             return IMAGE_CHANGED
         if before.skipped:
+            if before.skipped.startswith("not a PNG") and before.skipped != self._none_of_these:
+                return OTHER_FORMATS
             return None if before.program == PROGRAM else NEWER_PROGRAM
         if not found.there or before.recipe is None:
             return MISSING
         if found.digest != before.entry_digest:
             return NOT_SAVED
-        return self._recipe.changed_since(before.recipe)
+        return self._recipe.asking(asked).changed_since(before.recipe)
 
     def _is_same_file(self, picture: Picture, before: Made) -> bool:
         """Whether the file holds the same bytes; reads them only when it was modified since."""
@@ -184,7 +232,7 @@ class Planner:
                 return True
             if picture.path.stat().st_size != before.source.bytes:
                 return False
-            stamp = stamp_of(picture.path)
+            stamp = stamp_of(picture.path, picture.root)
         except OSError:
             return False  # the picture's own validation says what is wrong
         if stamp.sha256 != before.source.sha256:
@@ -193,40 +241,18 @@ class Planner:
         return True
 
 
-def caption_files(
-    pictures: Iterable[Picture], made: Mapping[str, Made], directory: Path
-) -> dict[str, str]:
-    """By the key of each picture: the caption file that it had, or one that is nobody else's.
-
-    A file in the output directory that says of itself that it is the caption of a picture is that,
-    also without provenance. Every other one is somebody else's.
-    """
-    owned = {m.image: m.caption_file for m in made.values() if m.caption_file}
-    keys = [picture.key for picture in pictures]
-    if new := {key for key in keys if key not in owned}:
-        claimed, strangers = _unowned(new, set(owned.values()), directory)
-        owned |= claimed
-        unnamed = [key for key in keys if key not in owned]
-        names = caption_file_names(unnamed, {*owned.values(), *strangers})
-        owned |= dict(zip(unnamed, names, strict=True))
-    return {key: owned[key] for key in keys}
-
-
-def _unowned(keys: set[str], owned: set[str], directory: Path) -> tuple[dict[str, str], list[str]]:
-    """The caption file of each of the pictures that has one, and the files of others."""
-    claims: dict[str, str] = {}
-    strangers = []
-    for file in sorted({path.name for path in directory.glob("*.json")} - owned - {*RESERVED}):
-        found = _Found.at(directory / file)
-        if found.image in keys:
-            claims[found.image] = min(
-                claims.get(found.image, file), file, key=_likeness(found.image)
-            )
-        elif found.there:
-            strangers.append(file)
-    return claims, strangers
-
-
-def _likeness(key: str) -> Callable[[str], tuple[bool, bool, str]]:
-    """Of several files that say that they are the caption of a picture, its own comes first."""
-    return lambda file: (file != f"{Path(key).stem}.json", file != f"{key}.json", file)
+def _is_there(input_dir: Path, key: str) -> bool:
+    """Whether a picture that the scan did not find is in the input directory all the same: in a
+    folder that it did not look into, or could not."""
+    if not is_inside(key):
+        return False
+    path = input_dir / key
+    try:
+        kind = path.lstat().st_mode
+        if not stat.S_ISLNK(kind):
+            return stat.S_ISREG(kind)
+        return path.is_file() and path.resolve().is_relative_to(input_dir.resolve())
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):
+        return False
+    except OSError:  # nobody can tell
+        return True

@@ -4,16 +4,19 @@ Read from the caption files, which are the truth, and from the last line of each
 All of it is untrusted: whoever can write to the folder can say anything there.
 """
 
-import re
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
+from captioner.output.entries import NoCaptionFile, digest_of, read_entry
+from captioner.output.made import digest_of_line
+from captioner.output.mirror import is_inside
 from captioner.output.provenance import FILE_NAME, Provenance
 from captioner.pictures.names import RESERVED
 from captioner.pictures.scan import natural_key
+from captioner.pictures.tree import Tree
+from captioner.records import Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,7 @@ class Figures:
     """What the provenance says of how one caption was made; None where it does not say."""
 
     digest: bytes  # of what the caption file was written with
+    file: str  # the caption file's path within the output directory
     flags: tuple[str, ...]
     width: int | None  # pixels of the picture as the model saw it
     height: int | None
@@ -31,9 +35,10 @@ class Figures:
     revision: str | None
     sha256: str | None  # of the picture's bytes
     at: str | None  # when it was made, ISO 8601
+    source: Stamp | None = None  # the picture's file as it was then, or when it was last seen
 
 
-NO_FIGURES = Figures(b"", (), None, None, None, None, None, None, None, None, None)
+NO_FIGURES = Figures(b"", "", (), None, None, None, None, None, None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,21 @@ class Result:
     caption: str
     digest: bytes  # of what the caption file says
     figures: Figures
+    fields: dict[str, Any] = field(default_factory=dict)  # answers by their names
+
+    @property
+    def alt_text(self) -> str:
+        """The text for those who do not see the picture; empty where none was asked for."""
+        alt_text = self.fields.get("alt_text")
+        return " ".join(alt_text.split()) if isinstance(alt_text, str) else ""
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Its keywords, each once; they may be a list, or a text with commas."""
+        said = self.fields.get("keywords")
+        parts = said.split(",") if isinstance(said, str) else said
+        words = [word for word in parts if isinstance(word, str)] if isinstance(parts, list) else []
+        return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
 
     @property
     def edited(self) -> bool:
@@ -66,16 +86,22 @@ def results(directory: Path) -> list[Result]:
     """
     figures = _figures(directory)
     found: dict[str, Result] = {}
-    for path in directory.rglob("*.json"):
-        file = path.relative_to(directory)
-        if path.name in RESERVED or any(part.startswith(".") for part in file.parts):
-            continue
-        entry = _entry(path)
-        if entry and _is_key(key := entry["image"]) and key not in found:
-            prompt, caption = entry["prompt"], entry["caption"]
-            digest = entry_digest(key, prompt, caption)
+    for file in _json_files(directory):
+        entry = _entry(directory / file)
+        if entry and is_inside(key := entry["image"]):
             made = figures.get(key, NO_FIGURES)
-            found[key] = Result(key, file, prompt, caption, digest, made)
+            if key in found and file != made.file:  # a copy of a file says the same
+                continue
+            fields = entry.get("fields")
+            found[key] = Result(
+                key,
+                Path(file),
+                entry["prompt"],
+                entry["caption"],
+                digest_of(entry),
+                made,
+                fields if isinstance(fields, dict) else {},
+            )
     return sorted(found.values(), key=lambda result: natural_key(result.key))
 
 
@@ -89,6 +115,16 @@ def picture_in(directory: Path, key: str) -> Path | None:
         return None
 
 
+def _json_files(directory: Path) -> list[str]:
+    """The paths within the directory of what may be caption files, through no link."""
+    files: set[str] = set()
+    with suppress(OSError):  # a directory that cannot be listed holds no captions
+        for folder, entry in Tree(directory).entries():
+            if entry.name.endswith(".json") and not entry.name.startswith("."):
+                files.add(folder + entry.name)
+    return sorted(files - {*RESERVED}, key=lambda file: (file.count("/"), file))
+
+
 def _entry(path: Path) -> dict[str, Any] | None:
     try:
         return read_entry(path)
@@ -96,19 +132,15 @@ def _entry(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _is_key(key: str) -> bool:
-    """Whether it can be a picture's, and does not lead out of the folder."""
-    path = PurePosixPath(key)
-    inside = bool(path.name) and not path.is_absolute() and ".." not in path.parts
-    return inside and not re.search(r"[\0\\]", key)
-
-
 def _figures(directory: Path) -> dict[str, Figures]:
     latest: dict[str, Figures] = {}
     for made in Provenance(directory / FILE_NAME).values():
         with suppress(ValueError, LookupError, TypeError, OverflowError):  # the next run says so
+            image = str(made["image"])
             if made["result"] == "captioned":
-                latest[str(made["image"])] = _understood(made)
+                latest[image] = _understood(made)
+            elif made["result"] == "touched":
+                latest[image] = replace(latest[image], source=_source(made))
     return latest
 
 
@@ -124,7 +156,8 @@ def _understood(made: dict[str, Any]) -> Figures:
         return None if made.get(name) is None else str(made[name])
 
     return Figures(
-        entry_digest(made["image"], made["user_prompt"], made["caption"]),
+        digest_of_line(made),
+        str(made["caption_file"]),
         tuple(map(str, made["flags"])),
         whole("width"),
         whole("height"),
@@ -135,4 +168,10 @@ def _understood(made: dict[str, Any]) -> Figures:
         text("revision"),
         text("image_sha256"),
         text("at"),
+        _source(made),
     )
+
+
+def _source(made: dict[str, Any]) -> Stamp:
+    size, modified = int(made["image_bytes"]), int(made["image_mtime_ns"])
+    return Stamp(size, modified, str(made["image_sha256"]))

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from captioner.errors import CaptionerError, OutputError
 from captioner.output.atomic import cannot_write, json_text, write_json
-from captioner.output.entries import NoCaptionFile, entry_digest, read_entry
+from captioner.output.entries import NoCaptionFile, digest_of, read_entry
 from captioner.output.lines import Lines
+from captioner.output.mirror import path_in
+from captioner.output.ours import NotOurs
 from captioner.text import printable
 
 REVIEWS, OPENING = "reviews.jsonl", b'{"at": "'  # of every line
@@ -84,14 +86,14 @@ def edit(directory: Path, file: Path, before: str, caption: str) -> str:
     """
     path = directory / file
     try:
-        entry = read_entry(path) or {}
-    except NoCaptionFile:
+        entry = read_entry(path_in(directory, file)) or {}
+    except (NoCaptionFile, NotOurs):
         entry = {}
-    image, prompt, now = (entry.get(key) for key in ("image", "prompt", "caption"))
-    if (digest := entry_digest(image, prompt, now).hex()) != before:
-        raise Changed(str(now or ""), digest)
+    if (digest := digest_of(entry).hex()) != before:
+        raise Changed(str(entry.get("caption") or ""), digest)
+    entry |= {"caption": caption}
     try:
-        write_json(path, entry | {"caption": caption})
+        write_json(path, entry)
     except OSError as error:
         raise cannot_write(path, error) from error
-    return entry_digest(image, prompt, caption).hex()
+    return digest_of(entry).hex()

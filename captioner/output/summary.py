@@ -1,5 +1,6 @@
 """summary.json: what a run did, in figures. Knows nothing of where it is written."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,7 @@ def summary(run: Run) -> dict[str, Any]:
             {"image": u.image, "caption_file": u.caption_file, "reason": u.reason}
             for u in run.plan.unreadable
         ],
+        "unread": [{"folder": folder, "reason": why} for folder, why in _unread(run)],
         "gone": [{"image": g.image, "caption_file": g.caption_file} for g in run.plan.gone],
     }
 
@@ -46,7 +48,12 @@ def _counts(run: Run) -> dict[str, int]:
         "failed": len(run.failures),
         "unreadable": len(plan.unreadable),
         "gone": len(plan.gone),
+        "unasked": len(plan.unasked),
     }
+
+
+def _unread(run: Run) -> Iterable[tuple[str, str]]:
+    return run.scan.unread if run.scan else ()
 
 
 def _seconds(run: Run) -> dict[str, float | None]:

@@ -17,6 +17,7 @@ from urllib.parse import quote_from_bytes
 
 from captioner.output.folder import OutputFolder
 from captioner.output.results import Result
+from captioner.pages.answers import as_texts
 from captioner.pages.escaping import shown
 from captioner.pictures.scan import natural_key
 from captioner.run import Run
@@ -35,7 +36,7 @@ def write_gallery(run: Run, output: OutputFolder) -> None:
     Raises:
         OutputError: a file cannot be written.
     """
-    if not output.is_free(PAGE, MARK):
+    if not is_ours(output):
         logger.warning(
             "%s is not a gallery of ours: no gallery is written. Move it away, or leave the "
             "gallery out with --no-gallery.",
@@ -45,8 +46,15 @@ def write_gallery(run: Run, output: OutputFolder) -> None:
     assets = files("captioner.pages") / "assets"
     for name in ASSETS:
         output.write(f"gallery/{name}", (assets / name).read_text("utf-8"))
-    output.write("gallery/data.js", data(entries(run, output)))
+    results = output.results()
+    output.write("gallery/data.js", data(entries(run, output, results)))
     output.write(PAGE, page(run.settings.input_dir, run.counts()))
+    output.thumbnails.tidy({r.figures.sha256 for r in results if r.figures.sha256})
+
+
+def is_ours(output: OutputFolder) -> bool:
+    """Whether the page may be written: none is there, or one of ours."""
+    return output.is_free(PAGE, MARK)
 
 
 def page(input_dir: Path, about: str, *, review: bool = False) -> str:
@@ -65,13 +73,14 @@ def data(entries: Iterable[dict[str, Any]]) -> str:
     return "const RESULTS = [\n" + ",\n".join(lines) + "\n];\n"
 
 
-def entries(run: Run, output: OutputFolder) -> Iterator[dict[str, Any]]:
+def entries(run: Run, output: OutputFolder, results: Iterable[Result]) -> Iterator[dict[str, Any]]:
     """What the page shows of each picture, in natural order; troubled ones among the others."""
     new = {caption.job.picture.key for caption in run.captioned}
     trouble = {s.picture.key: ("skipped", s.reason) for s in run.all_skipped}
     trouble |= {f.job.picture.key: ("failed", f.reason) for f in run.failures}
     there = {picture.key for picture in run.plan.pictures}
-    captions = {r.key: r for r in output.results() if r.key in there}
+    there |= {earlier.image for earlier in run.plan.unasked}  # and not looked for
+    captions = {r.key: r for r in results if r.key in there}
     for key in sorted({*captions, *trouble}, key=natural_key):
         state, reason = trouble.get(key, ("captioned", ""))
         picture = address(run.settings.input_dir / key, run.settings.output_dir)
@@ -88,13 +97,27 @@ def entries(run: Run, output: OutputFolder) -> Iterator[dict[str, Any]]:
             result = captions[key]
             entry |= {
                 "text": result.caption,
+                **answers(result),
                 "flags": list(result.flags),
                 "edited": result.edited,
                 "at": result.figures.at,
                 "seconds": result.figures.seconds,
                 "figures": dict(figures(result)),
             }
+            path = run.settings.input_dir / key
+            if small := output.thumbnails.of(result.figures.source, path):
+                entry["thumbnail"] = small
         yield entry
+
+
+def answers(result: Result) -> dict[str, Any]:
+    """What the page shows besides the caption: nothing where no more was asked for."""
+    more: dict[str, Any] = {}
+    if fields := as_texts(result.fields, result.caption):
+        more["fields"] = fields
+    if result.alt_text:
+        more["alt"] = result.alt_text
+    return more
 
 
 def address(path: Path, home: Path) -> str:

@@ -6,7 +6,6 @@ Markdown leaves alone, so that HTML's own escapes are all that they need. Knows 
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from captioner.output.folder import OutputFolder
 from captioner.pages.escaping import as_html
@@ -17,11 +16,12 @@ from captioner.pages.table import (
     NAME_CHARACTERS,
     SKIPPED,
     Row,
+    Said,
     rows,
-    words,
 )
 from captioner.pages.thumbnails import SIDE, thumbnail
-from captioner.records import Plan
+from captioner.plan import Plan
+from captioner.records import Picture
 from captioner.run import Run
 from captioner.text import gigabytes, listed
 
@@ -34,10 +34,10 @@ CELL = SIDE + 20  # pixels; a table would squeeze the thumbnails
 
 def page(run: Run, output: OutputFolder) -> str:
     """The page as Markdown; less than half a megabyte."""
-    thumbnails = _Thumbnails()
+    thumbnails = _Thumbnails(run.settings.formats)
 
     def section(title: str, chosen: list[Row], limit: int) -> list[str]:
-        spoken = [(row, words(row, run, output)) for row in chosen[:limit]]
+        spoken = [(row, Said.of(row, run, output)) for row in chosen[:limit]]
         return _section(title, len(chosen), spoken, thumbnails)
 
     every = rows(run)
@@ -56,11 +56,13 @@ def page(run: Run, output: OutputFolder) -> str:
 class _Thumbnails:
     """Thumbnails until all that fit into a page are made."""
 
-    def __init__(self) -> None:
+    def __init__(self, formats: Iterable[str]) -> None:
+        self._formats = tuple(formats)
         self._left = THUMBNAIL_CHARACTERS
 
-    def __call__(self, path: Path) -> str:
-        address = thumbnail(path) if self._left > 0 else None
+    def __call__(self, picture: Picture) -> str:
+        path, root = picture.path, picture.root
+        address = thumbnail(path, self._formats, root) if self._left > 0 else None
         if address is None or len(address) > self._left:
             return ""
         self._left -= len(address)
@@ -68,17 +70,19 @@ class _Thumbnails:
 
 
 def _section(
-    title: str, number: int, spoken: list[tuple[Row, str]], thumbnail_of: Callable[[Path], str]
+    title: str, number: int, spoken: list[tuple[Row, Said]], thumbnail_of: Callable[[Picture], str]
 ) -> list[str]:
     """A heading, and a table of thumbnails with their captions or reasons: all of `number`, or the
     first."""
     if not spoken:
         return []
     lines = ["<table>"]
-    for row, words_of_it in spoken:
+    for row, of_it in spoken:
         name = as_html(row.picture.key, NAME_CHARACTERS)
-        said = as_html(words_of_it, WORDS_CHARACTERS)
-        small = thumbnail_of(row.picture.path)
+        said = as_html(of_it.words, WORDS_CHARACTERS)
+        if of_it.fields:
+            said += f"<br><i>{as_html(of_it.fields, WORDS_CHARACTERS)}</i>"
+        small = thumbnail_of(row.picture)
         lines.append(f'<tr><td width="{CELL}"><b>{name}</b>{small}</td><td>{said}</td></tr>')
     lines.append("</table>")
     count = f"{number:,}" if len(spoken) == number else f"the first {len(spoken)} of {number:,}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.output.folder import OutputFolder
+from captioner.pages.answers import in_a_line
 from captioner.pages.escaping import shown
 from captioner.records import Caption, Picture
 from captioner.run import Run
@@ -31,6 +32,24 @@ class Row:
     reason: str = ""  # why there is no caption, or the caption's flags
     tokens: int | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What is to be read of one picture; captions are not kept in memory."""
+
+    words: str  # the reason, or what the caption file says
+    fields: str = ""  # the same of its fields, in a line
+
+    @classmethod
+    def of(cls, row: Row, run: Run, output: OutputFolder) -> "Said":
+        """Of a picture that the run was done with."""
+        if row.state in (FAILED, SKIPPED):
+            return cls(row.reason)
+        entry = next(iter(output.entries([row.picture.key], run.plan)), {})
+        caption, fields = str(entry.get("caption", "")), entry.get("fields")
+        words = f"({row.reason}) {caption}" if row.reason else caption
+        return cls(words, in_a_line(fields, caption) if isinstance(fields, dict) else "")
 
 
 def run_name(input_dir: Path, pictures: int | None) -> str:
@@ -83,16 +102,20 @@ def table(run: Run, output: OutputFolder) -> tuple[list[dict[str, object]], str]
     """
     every = rows(run)
     chosen = every[:TABLE_ROWS]
+    said = [Said.of(row, run, output) for row in chosen]
     entries: list[dict[str, object]] = [
         {
             "picture": [shown(row.picture.key, NAME_CHARACTERS)],
             "state": row.state,
             "tokens": row.tokens,
             "seconds": row.seconds,
-            "caption": [shown(words(row, run, output), WORDS_CHARACTERS)],
+            "caption": [shown(of_it.words, WORDS_CHARACTERS)],
         }
-        for row in chosen
+        for row, of_it in zip(chosen, said, strict=True)
     ]
+    if any(of_it.fields for of_it in said):  # a table has one set of columns
+        for entry, of_it in zip(entries, said, strict=True):
+            entry["fields"] = [shown(of_it.fields, WORDS_CHARACTERS)]
     left_out = len(every) - len(chosen)
     if not left_out:
         return entries, run.counts()
@@ -100,15 +123,6 @@ def table(run: Run, output: OutputFolder) -> tuple[list[dict[str, object]], str]
         f"{run.counts()}. {left_out:,} more pictures are left out here: those that failed, "
         "were skipped or flagged come first. captions.json has all captions."
     )
-
-
-def words(row: Row, run: Run, output: OutputFolder) -> str:
-    """The reason, or what the caption file says; captions are not kept in memory."""
-    if row.state in (FAILED, SKIPPED):
-        return row.reason
-    entries = output.entries([row.picture], run.plan)
-    caption = next((str(entry.get("caption", "")) for entry in entries), "")
-    return f"({row.reason}) {caption}" if row.reason else caption
 
 
 def _captioned(caption: Caption) -> Row:

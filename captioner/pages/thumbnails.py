@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 from captioner.errors import CaptionError
@@ -12,16 +13,16 @@ QUALITY = 70
 MAX_BYTES = 15_000  # noise compresses badly; such a picture is seen at a lower quality
 
 
-def thumbnail(path: Path) -> str | None:
+def thumbnail(path: Path, formats: Iterable[str], root: Path | None = None) -> str | None:
     """A small JPEG of the picture as a `data:` address; None when it cannot be decoded."""
-    data = thumbnail_bytes(path)
+    data = thumbnail_bytes(path, formats, root)
     return None if data is None else "data:image/jpeg;base64," + base64.b64encode(data).decode()
 
 
-def thumbnail_bytes(path: Path) -> bytes | None:
-    """A small JPEG of the picture; None when it cannot be decoded."""
+def thumbnail_bytes(path: Path, formats: Iterable[str], root: Path | None = None) -> bytes | None:
+    """A small JPEG of the picture; None when it cannot be decoded, or is in none of the formats."""
     try:
-        image = load_image(path, 4 * SIDE * SIDE)
+        image = load_image(path, 4 * SIDE * SIDE, formats=formats, root=root)
     except CaptionError:
         return None
     image.thumbnail((SIDE, SIDE))

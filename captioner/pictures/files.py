@@ -14,6 +14,8 @@ from io import BufferedReader
 from pathlib import Path
 
 MAX_FILE_BYTES = 1 << 30  # no honest picture of MAX_FILE_PIXELS needs more
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 # What is wrong with a name in a folder. Whatever else the system says is trouble of the machine: a
 # disk that cannot be read, too many open files, a server of files that does not answer.
@@ -33,24 +35,58 @@ class NotAFile(OSError):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BufferedReader]:
-    """The regular file at `path`, which may be a link as long as that stays within its folder.
+def opened(path: Path, root: Path | None = None) -> Iterator[BufferedReader]:
+    """The regular file at `path`, which may be a link as long as that stays within `root`, one of
+    the folders that it is in; its own when none is named.
 
     Raises:
         NotAFile: it is no regular file, or a link that leads out of the folder.
         OSError: it cannot be opened.
     """
-    # the links are followed once, here: what replaces the file after that is no link, or not opened
-    real = Path(os.path.realpath(path, strict=True))
-    if not real.is_relative_to(os.path.realpath(path.parent)):
-        raise NotAFile("a link that leads out of the folder")
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    if not stat.S_ISREG(real.lstat().st_mode):  # some devices do something when they are opened
-        raise NotAFile("not a regular file")
-    with os.fdopen(os.open(real, flags), "rb") as file:
+    root = root or path.parent
+    try:
+        descriptor = _open_beneath(root, path.relative_to(root))
+    except _AnotherLink:
+        # the links are followed once, here: what comes into the way after that is not
+        real = Path(os.path.realpath(path, strict=True))
+        if not real.is_relative_to(base := os.path.realpath(root)):
+            raise NotAFile("a link that leads out of the folder") from None
+        descriptor = _open_beneath(Path(base), real.relative_to(base))
+    with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise NotAFile("not a regular file")
         yield file
+
+
+def _open_beneath(root: Path, inside: Path) -> int:
+    """The descriptor of the file that is `inside` of `root`, by a way without a link."""
+    *folders, name = inside.parts or (os.curdir,)
+    here = os.open(root, FOLDER)
+    try:
+        for folder in folders:
+            outer, here = here, _folder_in(here, folder)
+            os.close(outer)
+        kind = os.stat(name, dir_fd=here, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(kind):
+            raise _AnotherLink
+        if not stat.S_ISREG(kind):  # some devices do something when they are opened
+            raise NotAFile("not a regular file")
+        return os.open(name, FILE, dir_fd=here)
+    finally:
+        os.close(here)
+
+
+def _folder_in(here: int, name: str) -> int:
+    try:
+        return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=here)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):  # of a link, depending on the system
+            raise _AnotherLink from None
+        raise
+
+
+class _AnotherLink(Exception):
+    """There is a link on the way."""
 
 
 def size_of(file: BufferedReader) -> int:

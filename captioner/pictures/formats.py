@@ -10,12 +10,10 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL.ExifTags import Base
 
 from captioner.errors import UnreadableImage
-from captioner.pictures.files import MAX_FILE_BYTES, opened, size_of
 
 MAX_PARTS = 1_000_000  # PNG chunks or JPEG segments; a 1 GB PNG in chunks of 8 KB has 130,000
 MAX_SCANS = 100  # of a progressive JPEG, ten as a rule; each costs time for all of its pixels
@@ -48,25 +46,12 @@ class ImageParts:
     lossless: bool = False  # a JPEG that libjpeg cannot decode at a reduced scale
 
 
-def image_parts(path: Path) -> ImageParts:
-    """The parts of a file that matter for what is seen.
+def png_parts(data: bytes) -> ImageParts:
+    """The parts of a PNG that matter for what is seen.
 
     Raises:
-        UnreadableImage: it is no PNG or JPEG file, or its structure is damaged or absurd.
-        OSError: it cannot be read.
+        UnreadableImage: its structure is damaged or absurd.
     """
-    with opened(path) as file:
-        if (size := size_of(file)) > MAX_FILE_BYTES:
-            raise UnreadableImage(f"more than {MAX_FILE_BYTES:,} bytes")
-        data = file.read(size)  # Python makes room for as much as it is asked for
-    if data.startswith(PNG_SIGNATURE):
-        return _png_parts(data)
-    if data.startswith(JPEG_SIGNATURE):
-        return _jpeg_parts(data)
-    raise UnreadableImage("not a PNG or JPEG file" if data else "empty file")
-
-
-def _png_parts(data: bytes) -> ImageParts:
     kept: list[bytes | memoryview] = [PNG_SIGNATURE]
     exif, profile = b"", None
     position, view = len(PNG_SIGNATURE), memoryview(data)
@@ -132,7 +117,12 @@ def _inflated(chunk: bytes) -> bytes:
     return profile if inflater.eof else b""
 
 
-def _jpeg_parts(data: bytes) -> ImageParts:
+def jpeg_parts(data: bytes) -> ImageParts:
+    """The parts of a JPEG that matter for what is seen.
+
+    Raises:
+        UnreadableImage: its structure is damaged or absurd.
+    """
     kept = [data[:2]]
     exif, profile = b"", dict[int, bytes]()
     profiles = 0  # how many segments the profile has

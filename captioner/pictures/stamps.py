@@ -8,15 +8,15 @@ from captioner.pictures.files import MAX_FILE_BYTES, opened
 from captioner.records import Stamp
 
 
-def stamp_of(path: Path) -> Stamp:
-    """The stamp of a file, with the SHA-256 of all its bytes.
+def stamp_of(path: Path, root: Path | None = None) -> Stamp:
+    """The stamp of a file, with the SHA-256 of all its bytes; no link leads out of `root`.
 
     A file that is too large for a picture is not read: its size is reason enough.
 
     Raises:
         OSError: it cannot be read, or is no regular file of its folder.
     """
-    with opened(path) as file:
+    with opened(path, root) as file:
         found = os.fstat(file.fileno())  # before it is read: what is written meanwhile shows
         large = found.st_size > MAX_FILE_BYTES
         digest = "" if large else hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,7 +22,9 @@ from captioner.output.reviews import (
     edit,
     read_reviews,
 )
-from captioner.pages.gallery import figures
+from captioner.output.thumbnails import Thumbnails
+from captioner.pages.gallery import answers, figures
+from captioner.records import Stamp
 from captioner.text import printable
 
 RECENTLY = 60.0  # seconds
@@ -43,6 +45,8 @@ class Desk:
         self._writing = threading.Lock()
         self._files: dict[str, Path] = {}
         self._keys: dict[str, str] = {}  # by the names that pictures have in addresses
+        self._stamps: dict[str, Stamp | None] = {}  # likewise
+        self._thumbnails = Thumbnails(output_dir)
         read_reviews(output_dir)
         for result in results(output_dir):
             self._know(result)
@@ -68,6 +72,12 @@ class Desk:
         """The picture that has this name in addresses; None when it is not in the folder."""
         key = self._keys.get(name)
         return None if key is None else picture_in(self._input, key)
+
+    def thumbnail(self, name: str) -> bytes | None:
+        """The thumbnail of the picture that has this name in addresses; None without one."""
+        key = self._keys.get(name)
+        path = None if key is None else picture_in(self._input, key)
+        return None if path is None else self._thumbnails.read(self._stamps[name], path)
 
     def save(self, key: str, before: str, caption: str) -> str:
         """Write an edited caption, which is accepted by that; the digest of what is there now.
@@ -110,16 +120,21 @@ class Desk:
         name = hashlib.sha256(result.key.encode(errors="surrogateescape")).hexdigest()[:20]
         self._files[result.key] = result.file
         self._keys[name] = result.key
+        self._stamps[name] = result.figures.source
         return name
 
     def _entry(self, result: Result, name: str, review: Review | None) -> dict[str, Any]:
         digest = result.digest.hex()
+        path = picture_in(self._input, result.key)
+        small = path and self._thumbnails.of(result.figures.source, path)
         fresh = review is not None and review.digest == digest
         return {
             "name": result.key,
             "state": "captioned",
             "text": result.caption,
+            **answers(result),
             "picture": f"picture/{name}",
+            "thumbnail": f"thumbnail/{name}" if small else None,
             "flags": list(result.flags),
             "edited": result.edited,
             "new": False,

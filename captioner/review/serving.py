@@ -20,15 +20,16 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from captioner.errors import CaptionerError
+from captioner.errors import CaptionerError, UnreadableImage
 from captioner.output.reviews import Changed
 from captioner.pages.gallery import data, page
+from captioner.pictures.files import opened
+from captioner.pictures.kinds import ALL, START, kind_of
 from captioner.review.desk import Desk
 
 HOST = "127.0.0.1"
 MAX_BODY = 1_000_000  # bytes of one request
 TYPES = {".js": "text/javascript", ".css": "text/css"}
-PICTURES = {"JPEG": "image/jpeg", "PNG": "image/png", "GIF": "image/gif", "WEBP": "image/webp"}
 
 
 def application(desk: Desk, input_dir: Path, port: int, secret: str) -> ASGIApp:
@@ -55,6 +56,12 @@ def application(desk: Desk, input_dir: Path, port: int, secret: str) -> ASGIApp:
             raise HTTPException(404)
         return FileResponse(path, media_type=_kind(path))
 
+    async def thumbnail(request: Request) -> Response:
+        data = await run_in_threadpool(desk.thumbnail, request.path_params["name"])
+        if data is None:
+            raise HTTPException(404)
+        return Response(data, media_type="image/jpeg")
+
     async def save(request: Request) -> Response:
         asked = await _body(request, "image", "before", "caption")
         after = await run_in_threadpool(desk.save, *asked.values())
@@ -73,6 +80,7 @@ def application(desk: Desk, input_dir: Path, port: int, secret: str) -> ASGIApp:
         Route("/gallery/data.js", results),
         Route("/gallery/{name}", asset),
         Route("/picture/{name}", picture),
+        Route("/thumbnail/{name}", thumbnail),
         Route("/busy", busy),
         Route("/save", save, methods=["POST"]),
         Route("/judge", judge, methods=["POST"]),
@@ -150,10 +158,8 @@ def _conflict(_: Request, error: Exception) -> Response:
 
 def _kind(path: Path) -> str:
     """The media type of a picture by its bytes, not by its name."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        with Image.open(path) as image:
-            return PICTURES.get(image.format or "", "application/octet-stream")
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        with opened(path) as file:
+            return kind_of(file.read(START), (ALL,)).media_type
+    except (OSError, UnreadableImage):
         return "application/octet-stream"

@@ -10,7 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -22,12 +29,14 @@ from pydantic_settings import (
 )
 
 from captioner.fields import Place
-from captioner.settings import Settings
+from captioner.settings import FleetSettings, Settings
 from captioner.text import printable
 
 PREFIX = "CAPTION_"
 KEPT_BY_DEFAULT = "90d"  # in the database of the temporary server, which nobody else cleans
 FOLDER = "folder"  # what is given without a flag
+ASK = "--ask"
+OTHER_NAMES = {"answer-schema": "schema"}  # flags that have two
 
 # what a value must be, for the kinds of pydantic's complaints; braces are filled from the limits
 EXPECTED = {
@@ -59,7 +68,10 @@ class _Variables(EnvSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         if field_name == FOLDER:
             return None, field_name, False
-        return super().get_field_value(field, field_name)
+        value, key, is_complex = super().get_field_value(field, field_name)
+        if value is None and (other := OTHER_NAMES.get(field_name.replace("_", "-"))):
+            value = self.env_vars.get((PREFIX + other).lower())
+        return value, key, is_complex
 
 
 class Flags(Settings, BaseSettings):
@@ -72,6 +84,7 @@ class Flags(Settings, BaseSettings):
         cli_parse_args=True,
         cli_kebab_case=True,
         cli_implicit_flags=True,
+        cli_shortcuts=OTHER_NAMES,
         cli_avoid_json=True,
         cli_hide_none_type=True,
         cli_use_class_docs_for_groups=True,
@@ -131,6 +144,9 @@ class CommandLine(Flags):
         default=False,
         description="Say what a run would do and how long that may take, and do nothing.",
     )
+    list_presets: bool = Field(
+        default=False, description="Say what presets there are, a line each, and do nothing."
+    )
     quiet: bool = Field(default=False, description="Show problems and the end only.")
     log_file: Annotated[Place, AfterValidator(_writable)] | None = Field(
         default=None, description="Append all lines to this file, also those of a quiet run."
@@ -164,6 +180,31 @@ class CommandLine(Flags):
         settings = super().settings()
         return settings.model_copy(update={"input_dir": self.folder}) if self.folder else settings
 
+    def parameters(self) -> dict[str, BaseModel]:
+        """The parameters of the flow."""
+        return self.settings().grouped()
+
+
+class FleetCommandLine(FleetSettings, CommandLine):
+    """Caption every PNG, JPG and JPEG in a directory with several machines.
+
+    Each runs a worker of the work pool: docs/several-macs.md. Every flag can also be given as an
+    environment variable, such as CAPTION_SHARDS for --shards.
+    """
+
+    model_config = CommandLine.model_config
+
+    @field_validator("shard")
+    @classmethod
+    def _all_of_them(cls, shard: str | None) -> str | None:
+        if shard:
+            raise ValueError("is for one machine by itself: leave it out with several")
+        return shard
+
+    def parameters(self) -> dict[str, BaseModel]:
+        """The parameters of the flow, with how the folder is divided."""
+        return super().parameters() | {"fleet": FleetSettings(shards=self.shards)}
+
 
 F = TypeVar("F", bound=Flags)
 
@@ -174,14 +215,36 @@ def parse_command_line(kind: type[F]) -> F:
     Exits with code 2 and one sentence for each bad value, 0 after `--help`.
     """
     _warn_of_unknown_variables(kind)
+    arguments, asked = _without_questions(sys.argv[1:])
+    given: dict[str, Any] = {"ask": asked} if asked else {}
     try:
-        return kind()
+        return kind(_cli_parse_args=arguments, **given)
     except ValidationError as error:
         _refuse(error.errors())
 
 
+def _without_questions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without those of --ask, and what these ask.
+
+    pydantic-settings would cut a question at its commas.
+    """
+    rest: list[str] = []
+    asked: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        if flag != ASK:
+            rest.append(argument)
+        else:
+            asked.append(value if equals else next(left, ""))
+        if argument == "--":
+            rest += left
+    return rest, asked
+
+
 def _warn_of_unknown_variables(kind: type[Flags]) -> None:
-    known = {PREFIX + name.upper() for name in kind.model_fields if name != FOLDER}
+    names = {*kind.model_fields, *OTHER_NAMES.values()} - {FOLDER}
+    known = {PREFIX + name.upper() for name in names}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             print(f"{printable(name)} is no setting; --help lists them.", file=sys.stderr)
@@ -198,11 +261,12 @@ def _source(name: str) -> str:
     """The flag or the environment variable that gave the setting `name` its value."""
     if name == FOLDER:
         return "The folder"
-    flag = "--" + name.replace("_", "-")
-    if _is_given(flag):
-        return flag
-    variable = PREFIX + name.upper()
-    return next((key for key in os.environ if key.upper() == variable), flag)
+    kebab = name.replace("_", "-")
+    flags = [f"--{each}" for each in (kebab, OTHER_NAMES.get(kebab)) if each]
+    if given := [flag for flag in flags if _is_given(flag)]:
+        return given[0]
+    variables = {PREFIX + each[2:].replace("-", "_").upper() for each in flags}
+    return next((key for key in os.environ if key.upper() in variables), flags[0])
 
 
 def _is_given(flag: str) -> bool:

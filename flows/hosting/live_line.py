@@ -6,6 +6,7 @@ Knows nothing of how it is shown.
 import time
 
 from captioner.run import Run, Watch
+from flows.hosting.lost_server import PATIENCE_SECONDS
 
 SEPARATOR = " · "
 SHORTEST_NAME = 8  # columns; a name is not begun in fewer
@@ -24,13 +25,17 @@ class LiveLine:
     def text(self, columns: int) -> str:
         """The line; longer than `columns` by the end of a picture's name at most."""
         run = self._watch.run
-        if run is None or not run.plan.todo or self._watch.over.is_set():
+        if run is None:
+            seconds = self._seconds("Waiting for the Prefect server")
+            said = f"{self._waiting_for}{SEPARATOR}{clock(seconds)}"
+            return said if seconds >= PATIENCE_SECONDS else ""
+        if not run.plan.todo or self._watch.over.is_set():
             return ""
         return self._captioning(run, columns) if run.model else self._waiting(run)
 
     def _waiting(self, run: Run) -> str:
         progress = run.downloading() if run.downloading else None
-        seconds = self._seconds("Downloading the model" if progress else "Loading the model")
+        seconds = self._seconds("Downloading the model" if progress else run.waiting_for)
         parts = [self._waiting_for, progress.text if progress else "", clock(seconds)]
         return SEPARATOR.join(filter(None, parts))
 

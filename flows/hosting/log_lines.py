@@ -123,7 +123,7 @@ class TerminalFormatter(logging.Formatter):
 
 class OursOrSerious(logging.Filter):
     """Leaves out what Prefect says of its own doings below a warning, unless with --debug, and
-    reduces all complaints of a server that does not answer to one sentence.
+    reduces all complaints of a server that takes no events to one sentence.
 
     What ends a run may end several of its task runs, each of which says so: the end says it once.
     """
@@ -163,6 +163,9 @@ class OursOrSerious(logging.Filter):
         if self._said:
             return False
         self._said = True
-        record.msg = f"{server_name()} does not answer; captioning goes on without it."
+        record.msg = (
+            f"{server_name()} does not hear of every task run, so its pages may lack some. "
+            "Captions are made and saved all the same."
+        )
         record.args = ()
         return True

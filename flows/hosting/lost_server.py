@@ -1,4 +1,5 @@
-"""A Prefect server that stops answering: captions are made all the same, and a sentence says so.
+"""A Prefect server that is slow or stops answering: captions are made all the same, and a sentence
+says what is waited for.
 
 Prefect's engine runs tasks without its server and only raises when the flow run begins or ends.
 Knows nothing of what the flow does.
@@ -43,19 +44,35 @@ def server_address() -> str:
 
 @contextmanager
 def waiting_said(watch: Watch, to: Callable[[str], None]) -> Iterator[None]:
-    """Say what the block waits for when the server takes long to hear how the run ended."""
+    """Say what the block waits for when the server takes long to let the run begin, or to hear how
+    it ended."""
     left = threading.Event()
+    server = server_name()  # here: on another thread the settings are not those of this block
 
     def say() -> None:
+        if not watch.begun.wait(PATIENCE_SECONDS) and not left.is_set():
+            to(f"{server} is slow: the run begins when it has answered about ten times.")
         watch.over.wait()
         if not left.wait(PATIENCE_SECONDS):
-            to(f"{server_name()} has not heard yet how the run ended; waiting.")
+            to(f"{server} has not heard all of how the run ended yet; waiting.")
 
     threading.Thread(target=say, name="waiting", daemon=True).start()
     try:
         yield
     finally:
         left.set()
+
+
+@contextmanager
+def said_when_slow(sentence: str, to: Callable[[str], None]) -> Iterator[None]:
+    """Say the sentence once the block has lasted some seconds."""
+    timer = threading.Timer(PATIENCE_SECONDS, to, [sentence])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def leave(code: int) -> NoReturn:

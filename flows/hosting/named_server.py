@@ -11,14 +11,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from captioner.text import printable
-from flows.hosting.lost_server import server_address, server_name
+from flows.hosting.lost_server import said_when_slow, server_address, server_name
 from flows.hosting.screen import SCREEN
 from flows.hosting.server import ServerError
 
 VARIABLE = "PREFECT_API_URL"
 IN_THIS_FOLDER = (".env", "prefect.toml", "pyproject.toml")  # which Prefect reads, in this order
 EXAMPLE = f"{VARIABLE} is an address such as http://127.0.0.1:4200/api."
-PATIENCE_SECONDS = 10.0  # with a server that takes a call and says nothing
+CONNECT_SECONDS = 10.0  # with a machine that does not take the call
 
 
 def name_server() -> None:
@@ -60,16 +60,24 @@ def _check() -> None:
     from httpx import Timeout, TransportError
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
-    from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_REQUEST_TIMEOUT,
+        PREFECT_API_URL,
+        PREFECT_CLIENT_MAX_RETRIES,
+        temporary_settings,
+    )
 
     url = urlsplit(str(PREFECT_API_URL.value()))
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ServerError(f"{server_name()} has no address: {EXAMPLE}")
-    impatient = {"timeout": Timeout(PATIENCE_SECONDS)}
+    # a server that is busy or far away takes the call at once; the answer may take longer
+    patience = Timeout(PREFECT_API_REQUEST_TIMEOUT.value(), connect=CONNECT_SECONDS)
+    waiting = f"{server_name()} has not answered yet; waiting."
     try:
         with (
+            said_when_slow(waiting, SCREEN.say),
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(sync_client=True, httpx_settings=impatient) as client,
+            get_client(sync_client=True, httpx_settings={"timeout": patience}) as client,
         ):
             client.read_flow_runs(limit=1)
     except TransportError as error:

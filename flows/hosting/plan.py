@@ -12,9 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from captioner.checkpoint.memory import SMALLER, memory_bytes
-from captioner.device.model import require_mlx, usable_memory_bytes
+from captioner.device.installed import require_mlx
+from captioner.device.model import usable_memory_bytes
 from captioner.forecast.forecast import Forecast, Look, forecast
 from captioner.forecast.model import Model
+from captioner.pictures.ignored import unread_in_words
+from captioner.plan import unasked_in_words
 from captioner.records import Skipped
 from captioner.settings import Settings
 from captioner.text import counted, duration, gigabytes, listed, printable
@@ -56,9 +59,14 @@ def _print(parts: Iterable[Table | Text | str]) -> None:
 def _rows(found: Forecast, settings: Settings) -> Iterator[Row]:
     plan = found.plan
     where = printable(str(settings.input_dir))
+    if settings.recursive:
+        where += f" and {counted(found.scan.folders, 'folder')} below"
     yield "Pictures", f"{len(found.scan.pictures):,} in {where}"
     if not found.scan.pictures:
-        yield "", "There is no PNG, JPG or JPEG file to caption."
+        more = f"; {found.scan.deeper}" if found.scan.deeper else ""
+        yield "", f"There is no {settings.format_names} file to caption{more}."
+    if found.scan.unread:
+        yield "Left out", unread_in_words(found.scan.unread)
     if found.scan.ignored:
         yield "Ignored", found.scan.ignored
     if not found.scan.pictures:
@@ -81,6 +89,8 @@ def _rows(found: Forecast, settings: Settings) -> Iterator[Row]:
     if plan.gone:
         names = listed(printable(gone.image) for gone in plan.gone)
         yield "Gone", f"{len(plan.gone):,} not in the input directory any more: {names}"
+    if plan.unasked:
+        yield "Kept", unasked_in_words(plan, settings)
     yield "Results", f"in {printable(str(settings.output_dir))}"
     if found.model:
         yield from _model(found.model)

@@ -3,8 +3,8 @@
 Knows nothing of terminals.
 """
 
+from captioner.groups import MAX_TOKENS
 from captioner.run import Run
-from captioner.settings import MAX_TOKENS
 
 
 def figures(run: Run) -> list[tuple[str, str]]:
@@ -38,6 +38,10 @@ def advice(run: Run) -> list[str]:
         )
     if empty := sum("empty" in each for each in flags):
         lines.append(f"{empty} empty: --retry-flagged with another --user-prompt")
+    if banned := sum("banned" in each for each in flags):
+        lines.append(f"{banned} with a banned phrase: --retry-flagged with another --user-prompt")
+    if other := sum("language" in each for each in flags):
+        lines.append(f"{other} in another language: --retry-flagged with another --user-prompt")
     return lines
 
 

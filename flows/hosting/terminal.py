@@ -22,26 +22,52 @@ if TYPE_CHECKING:
 DONE, SOME_FAILED = 0, 1
 
 
-def begin() -> "CommandLine":
-    """Read the flags, and choose how Prefect logs and that it sends no usage data; it reads that
-    when it is first imported."""
+def begin(name: str = "CommandLine") -> "CommandLine":
+    """Read the flags of that kind of command line, and choose how Prefect logs and that it sends
+    no usage data; it reads that when it is first imported."""
     starting.begin()
     import logging
 
-    from flows.hosting.command_line import CommandLine, parse_command_line
+    from flows.hosting import command_line
     from flows.hosting.log_lines import DEBUG_VARIABLE, LOGGING_CONFIG
     from flows.hosting.screen import SCREEN
 
-    command = parse_command_line(CommandLine)
+    kind: type[CommandLine] = getattr(command_line, name)
+    command = command_line.parse_command_line(kind)
     if command.debug:
         os.environ[DEBUG_VARIABLE] = "1"
+    if command.list_presets:
+        raise SystemExit(_list_presets())
     if command.plan:
         raise SystemExit(_plan(command))
+    _check_prompts(command)
     logging.raiseExceptions = command.debug  # or Prefect prints each log line that it cannot send
     os.environ.setdefault("PREFECT_LOGGING_CONFIG_PATH", str(LOGGING_CONFIG))
     os.environ.setdefault("DO_NOT_TRACK", "1")  # nothing of a run leaves the machine
     SCREEN.open(command.quiet, command.log_file)
     return command
+
+
+def _list_presets() -> int:
+    """Print a line for each preset; returns the exit code."""
+    from captioner.asking.presets import preset_names, preset_of
+
+    for name in preset_names():
+        print(f"{name:<10} {preset_of(name).about}")
+    return DONE
+
+
+def _check_prompts(command: "CommandLine") -> None:
+    """Refuse a preset, a file or a placeholder that cannot be used, before anything is started."""
+    from captioner.asking.in_full import in_full
+    from captioner.errors import InputError
+    from flows.hosting.screen import SCREEN
+
+    try:
+        in_full(command.settings())
+    except InputError as error:
+        SCREEN.say(str(error))
+        raise SystemExit(CANNOT_START) from None
 
 
 def _plan(command: "CommandLine") -> int:
@@ -106,7 +132,7 @@ def _run(flow: "Flow[Any, Any]", command: "CommandLine", watch: "Watch") -> int:
     from flows.hosting.recorded import wait_until_recorded
     from flows.hosting.screen import SCREEN
 
-    groups = command.settings().grouped()
+    groups = command.parameters()
     with FinishedTaskRuns() as finished:
         try:
             with waiting_said(watch, SCREEN.say), SCREEN.watching(watch):

@@ -2,7 +2,9 @@
 // HTML. `RESULTS` (gallery/data.js) has one object a picture; see captioner/pages/gallery.py.
 "use strict";
 
-const CHUNK = 60; // cards that are added at a time, as one scrolls
+// cards that are added at a time, as one scrolls: a list of their own, which the browser leaves alone
+// while it is off the screen. So many fill its last row whether there are two in a row, or six.
+const CHUNK = 60;
 const KINDS = [
   ["all", "All", () => true],
   ["new", "New in this run", (r) => r.new],
@@ -60,22 +62,34 @@ function card(result, place) {
     const image = element("img");
     image.loading = "lazy";
     image.decoding = "async";
-    image.src = result.picture;
-    image.alt = result.state === "captioned" ? result.text : result.name;
+    image.src = result.thumbnail || result.picture;
+    // a thumbnail that has gone; the picture itself may be in a format that this browser cannot show
+    if (result.thumbnail) image.addEventListener("error", () => { image.src = result.picture; }, { once: true });
+    image.alt = result.state === "captioned" ? result.alt || result.text : result.name;
     button.append(image);
     button.addEventListener("click", () => enlarge(place));
     item.append(button);
   }
   const text = element("div", "text");
   text.append(element("h2", "", result.name), marks(result), element("p", "", result.text));
+  if (result.fields) text.append(pairs(element("dl", "fields"), result.fields));
   if (result.state === "captioned") text.append(copyButton(result));
   item.append(text);
   return item;
 }
 
+function pairs(box, values) {
+  const made = Object.entries(values).flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]);
+  box.replaceChildren(...made);
+  return box;
+}
+
 function more() {
   const next = shown.slice(added, added + CHUNK);
-  list.append(...next.map((result, i) => card(result, added + i)));
+  if (!next.length) return;
+  const chunk = element("ul");
+  chunk.append(...next.map((result, i) => card(result, added + i)));
+  list.append(chunk);
   added += next.length;
 }
 
@@ -97,7 +111,7 @@ function update() {
 }
 
 function haystack(result) {
-  result.hay ??= `${result.name}\n${result.text}`.toLowerCase();
+  result.hay ??= [result.name, result.text, ...Object.values(result.fields || {})].join("\n").toLowerCase();
   return result.hay;
 }
 
@@ -124,15 +138,13 @@ function enlarge(place) {
   open = place;
   byId("large-name").textContent = result.name;
   byId("large-picture").src = result.picture || "";
-  byId("large-picture").alt = result.state === "captioned" ? result.text : result.name;
+  byId("large-picture").alt = result.state === "captioned" ? result.alt || result.text : result.name;
   byId("large-picture").hidden = !result.picture;
   byId("large-link").href = result.picture || "";
   byId("large-caption").textContent = result.text;
   byId("large-copy").hidden = result.state !== "captioned";
-  const figures = Object.entries(result.figures || {});
-  byId("large-figures").replaceChildren(
-    ...figures.flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)])
-  );
+  pairs(byId("large-fields"), result.fields || {}).hidden = !result.fields;
+  pairs(byId("large-figures"), result.figures || {});
   if (!large.open) large.showModal();
   large.dispatchEvent(new CustomEvent("enlarged", { detail: result }));
 }
@@ -159,9 +171,17 @@ function countKinds() {
   }
 }
 
+function allFolders() {
+  const folders = new Set(); // also those that hold nothing but folders
+  for (const { name } of RESULTS) {
+    for (let end = name.indexOf("/"); end >= 0; end = name.indexOf("/", end + 1)) folders.add(name.slice(0, end + 1));
+  }
+  return [...folders];
+}
+
 function prepare() {
   countKinds();
-  const folders = [...new Set(RESULTS.map((r) => r.name.slice(0, r.name.lastIndexOf("/") + 1)))].filter(Boolean);
+  const folders = allFolders();
   if (folders.length) {
     byId("folder").append(new Option("all folders", ""), ...folders.map((f) => new Option(f, f)));
     byId("folder").parentElement.hidden = false;
@@ -174,6 +194,10 @@ function prepare() {
   byId("folder").addEventListener("change", update);
   byId("order").addEventListener("change", update);
   byId("large-copy").addEventListener("click", () => copy(shown[open], byId("large-copy")));
+  byId("large-picture").addEventListener("error", () => {
+    const small = shown[open]?.thumbnail;
+    if (small && !byId("large-picture").src.endsWith(small)) byId("large-picture").src = small;
+  });
   large.addEventListener("keydown", (event) => {
     if (event.target.tagName === "TEXTAREA") return;
     if (event.key === "ArrowLeft") step(-1);

@@ -1,0 +1,145 @@
+"""Three questions about a picture: in one look, and one by one.
+
+    python -m benchmarks.questions [--pictures N] [--tokens N] [--rounds N] [--batch-sizes 1,8]
+
+Random weights of about 48 M parameters in float32, pictures of 2,000 image tokens. The peer is
+`mlx_vlm.generate`, which is asked three times; `one by one` is our device, which is asked three
+times; `one look` is our device, asked once. All in one process, interleaved, each once before the
+clock runs; that all three give the same answers is checked. Prints ratios, each the median of the
+rounds'.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.checkpoint import TOKEN_PIXELS, make_checkpoint
+from benchmarks.environment import MISSING_OPENBLAS, ROOT, measured, openblas, this_machine
+from captioner.device.device import Device
+from captioner.device.rows import Request
+from captioner.pictures.reading import Reader
+from captioner.records import Picture
+
+PROMPT = "Describe the contents of this image."
+ASKED = ("alt_text=Write an alt text of one sentence.", "keywords=List keywords, with commas.")
+SIZE = (1600, 1280)  # pixels: 50 by 40 image tokens
+Answers = list[str]
+
+
+def main(pictures: int, tokens: int, rounds: int, batch_sizes: Sequence[int]) -> None:
+    """Measure, and print a line for each batch size."""
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        made = _pictures(folder, pictures)
+        checkpoint = _checkpoint(folder / "model")
+        peer = _peer(checkpoint, made, tokens)
+        for batch_size in batch_sizes:
+            with Device(checkpoint, batch_size) as device:
+                ways = {
+                    "mlx_vlm.generate": peer,
+                    "one by one": lambda: _one_by_one(device, made, tokens),
+                    "one look": lambda: _one_look(device, made, tokens),
+                }
+                _compare(ways, batch_size, pictures, rounds)
+
+
+def _compare(
+    ways: dict[str, Callable[[], Answers]], batch_size: int, pictures: int, rounds: int
+) -> None:
+    answers = {name: way() for name, way in ways.items()}  # the warm-up
+    different = {name for name, said in answers.items() if said != answers["one by one"]}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways) if number % 2 else list(ways)[::-1]:
+            began = time.perf_counter()
+            ways[name]()
+            seconds[name].append(time.perf_counter() - began)
+    for name, took in seconds.items():
+        ratio = median(a / b for a, b in zip(seconds["one by one"], took, strict=True))
+        rate = 60 * pictures / median(took)
+        note = "; other answers" if name in different else ""
+        print(f"batch size {batch_size}, {name}: {rate:.2f} pictures/min, {ratio:.2f} ×{note}")
+
+
+def _one_by_one(device: Device, pictures: list[Path], tokens: int) -> Answers:
+    prompts = [PROMPT, *(ask.partition("=")[2] for ask in ASKED)]
+    requests = [Request(prompt, None, tokens, 0.0) for prompt in prompts]
+    works = [device.begin(_reader(path), request) for path in pictures for request in requests]
+    return [work.result().text for work in works]
+
+
+def _one_look(device: Device, pictures: list[Path], tokens: int) -> Answers:
+    request = Request(PROMPT, None, tokens, 0.0, ask=ASKED)
+    done = [work.result() for work in [device.begin(_reader(path), request) for path in pictures]]
+    return [text for made in done for text in (made.text, *(made.fields or {}).values())]
+
+
+def _peer(checkpoint: Path, pictures: list[Path], tokens: int) -> Callable[[], Answers]:
+    from mlx_vlm import generate, load
+    from mlx_vlm.prompt_utils import apply_chat_template
+
+    model, processor = load(str(checkpoint))
+    prompts = [PROMPT, *(ask.partition("=")[2] for ask in ASKED)]
+
+    def ask() -> Answers:
+        said = []
+        for path in pictures:
+            for prompt in prompts:
+                text = apply_chat_template(processor, model.config, prompt, num_images=1)
+                more: dict[str, Any] = {"max_tokens": tokens, "temperature": 0.0, "verbose": False}
+                said.append(
+                    generate(model, processor, text, image=[str(path)], **more).text.strip()
+                )
+        return said
+
+    return ask
+
+
+def _checkpoint(directory: Path) -> Path:
+    make_checkpoint(directory)
+    path = directory / "preprocessor_config.json"
+    processor = json.loads(path.read_bytes())
+    processor["size"]["longest_edge"] = 2_048 * TOKEN_PIXELS
+    path.write_text(json.dumps(processor))
+    return directory
+
+
+def _pictures(folder: Path, number: int) -> list[Path]:
+    paths = [folder / f"{n}.png" for n in range(number)]
+    for n, path in enumerate(paths):
+        noise = Image.effect_noise((SIZE[0] // 40, SIZE[1] // 40), 90 + n)
+        noise.resize(SIZE).convert("RGB").save(path)
+    return paths
+
+
+def _reader(path: Path) -> Reader:
+    return Reader(Picture(path.name, path), 0, "white")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Three questions in one look, and one by one.")
+    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-sizes", default="1,8")
+    parser.add_argument("--measured", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    given = _arguments()
+    if not given.measured:  # once more, under the environment of what is measured
+        command = [sys.executable, "-m", "benchmarks.questions", *sys.argv[1:], "--measured"]
+        raise SystemExit(subprocess.run(command, cwd=ROOT, env=measured(), check=False).returncode)
+    print(this_machine().described() if openblas() else MISSING_OPENBLAS)
+    sizes = [int(size) for size in given.batch_sizes.split(",")]
+    main(given.pictures, given.tokens, given.rounds, sizes)
