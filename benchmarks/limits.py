@@ -121,7 +121,7 @@ def _decode_bytes(checkpoint: Path, network: Any, rows: list[Prepared]) -> float
                 total += value.nbytes * (asked if value.ndim == 3 else 1)
     number = network.vision_tower.patch_embed.proj.weight.dtype.size
     kept = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * number
-    return total + kept * sum(row.prompt_tokens for row in rows)
+    return float(total + kept * sum(row.prompt_tokens for row in rows))
 
 
 def _experts_asked(text: Any, rows: int) -> float:
