@@ -217,6 +217,11 @@ def test_a_model_has_to_fit_into_what_metal_allows(
     ) in str(refused.value)
 
 
+def test_on_an_nvidia_gpu_a_model_may_take_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx, "device_info", lambda: {"total_memory": 24 * GIB})
+    assert usable_memory_bytes() == 24 * GIB
+
+
 def test_where_mlx_knows_no_limit_all_of_the_memory_may_be_used() -> None:
     assert usable_memory_bytes() == memory_bytes()
 
