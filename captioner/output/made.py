@@ -12,6 +12,7 @@ from captioner.records import Cost, Recipe, Stamp
 from captioner.settings import RECIPE, Settings
 
 VERSION = 1  # of the format
+DEFAULT_RECIPE = {name: Settings.model_fields[name].default for name in RECIPE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,7 @@ def understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(
             # a setting that is newer than the line had its default
-            tuple(
-                _hashable(line.get(name, Settings.model_fields[name].default)) for name in RECIPE
-            ),
+            tuple(_hashable(line.get(name, default)) for name, default in DEFAULT_RECIPE.items()),
             line["repo_id"],
             str(line["revision"]),
             line.get("finish_reason") == "stop",
