@@ -6,7 +6,7 @@ nearer folder has one, or --user-prompt was given. Knows nothing of captions.
 """
 
 from collections import Counter
-from functools import cached_property
+from collections.abc import Iterator
 
 from captioner.asking.facts import facts
 from captioner.asking.in_full import asked_for_in
@@ -16,7 +16,7 @@ from captioner.errors import InputError
 from captioner.pictures.scan import FOLDER_PROMPT
 from captioner.records import Asked, Picture
 from captioner.settings import Settings
-from captioner.text import printable
+from captioner.text import counted, listed, printable
 
 
 class Prompts:
@@ -58,10 +58,14 @@ class Prompts:
             self._asked[user] = asked
         return asked
 
-    @cached_property
-    def passed_over(self) -> bool:
-        """Whether the input folder has a prompt, and --user-prompt was given."""
-        return self._own and (self._input_dir / FOLDER_PROMPT).is_file()
+    def remarks(self) -> Iterator[str]:
+        """What is to be said of prompts of folders, once all pictures are planned."""
+        if folders := self.of_folders:
+            pictures = counted(folders.total(), "picture has", "pictures have")
+            yield f"{pictures} the prompt of a folder: {listed(folders)}"
+        top = self._input_dir / FOLDER_PROMPT
+        if self._own and top.is_file():
+            yield f"{printable(str(top))} is passed over, since --user-prompt is given"
 
     def _folder_prompt(self, folder: str) -> tuple[str, str] | None:
         """The nearest prompt to a folder: where it is, and what it says."""
