@@ -54,7 +54,8 @@ class Asked:
     @property
     def prompt(self) -> str:
         """The longest of all questions about it."""
-        return max(self.user_prompt, *self.ask, key=len, default="")
+        further = [ask.partition("=")[2] for ask in self.ask]
+        return max([self.user_prompt, *further], key=len)
 
     def characters(self) -> int:
         """How many the model reads at most for one answer."""
