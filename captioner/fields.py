@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from captioner.text import printable
 
+MAX_SHARDS = 1000  # of one folder
 # Languages that answers may be asked for in, by their codes (ISO 639-1).
 LANGUAGES = {
     **{"ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech"},
@@ -94,6 +95,18 @@ def _place(value: Any) -> Any:
     return Path(value).absolute() if str(Path(value)).startswith("~") else value
 
 
+def _part(value: str) -> str:
+    number, _, of = value.partition("/")
+    if not all(part.isascii() and part.isdigit() and len(part) <= 5 for part in (number, of)):
+        raise PydanticCustomError("part", "Input should be of the form 3/12")
+    if not 1 <= int(number) <= int(of) <= MAX_SHARDS:
+        raise PydanticCustomError(
+            "part", f"Input should be a part of 1 to {MAX_SHARDS}, such as 1/12 to 12/12"
+        )
+    return f"{int(number)}/{int(of)}"
+
+
+Part = Annotated[str, AfterValidator(_part)]
 Phrases = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Language = Annotated[
     str, AfterValidator(_language), Field(json_schema_extra={"enum": [*LANGUAGES]})

@@ -25,14 +25,14 @@ from captioner.fields import (
     InRecipe,
     Language,
     NotInRecipe,
+    Part,
     Phrases,
     Place,
     split_at_commas,
 )
 
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
-MAX_BATCH_SIZE = 32
-MAX_TOKENS = 32_768
+MAX_BATCH_SIZE, MAX_TOKENS = 32, 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
 FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "gif", "tiff", "bmp", "heic")
@@ -55,8 +55,7 @@ class FolderSettings(_Group):
     recursive: Annotated[bool, NotInRecipe("says where pictures are looked for")] = Field(
         default=False,
         title="Folders below too",
-        description="Caption the pictures of all folders below the input directory too; the output "
-        "directory gets the same folders.",
+        description="Caption the pictures of all folders below; the output gets the same folders.",
     )
     output_dir: Annotated[Place, NotInRecipe("captions may be moved")] = Field(
         default=Path("output"),
@@ -67,7 +66,7 @@ class FolderSettings(_Group):
 
 
 class AgainSettings(_Group):
-    """What is captioned once more, besides what is new or has changed, and how many at most."""
+    """What is captioned once more besides what is new, how many at most, and which part of it."""
 
     overwrite: Annotated[bool, NotInRecipe("says what is done, not how")] = Field(
         default=False,
@@ -86,6 +85,11 @@ class AgainSettings(_Group):
         title="Pictures at most",
         description="Only the first pictures that are to be captioned, this many; "
         "the others are left for the next run.",
+    )
+    shard: Annotated[Part | None, NotInRecipe("says what is done, not how")] = Field(
+        default=None,
+        title="Shard",
+        description="One part of the folder, such as 3/12; the next run without it merges all.",
     )
 
 

@@ -1,16 +1,53 @@
-"""What the scan found, and what a run has to do with it.
+"""What the scan found, which part of it a run takes, and what it has to do with that.
 
 `Scan` and `Plan` are plain classes: Prefect walks through dataclasses. Knows nothing of how a plan
 is made.
 """
 
+import hashlib
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from captioner.records import Job, Picture, Skipped
 from captioner.settings import Settings
 from captioner.text import counted, listed, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several parts of a folder, which machines caption at the same time."""
+
+    number: int  # from 1
+    of: int
+
+    @classmethod
+    def named(cls, name: str | None) -> Self | None:
+        """The shard that `3/12` names; None when nothing does."""
+        return cls(*map(int, name.split("/"))) if name else None
+
+    @property
+    def name(self) -> str:
+        """For example `3/12`."""
+        return f"{self.number}/{self.of}"
+
+    def __str__(self) -> str:
+        return f"shard {self.number} of {self.of}"
+
+    def holds(self, key: str) -> bool:
+        """Whether the picture of this key falls to it, on whatever machine that is asked."""
+        return shard_of(key, self.of) == self.number
+
+
+def shard_of(key: str, shards: int) -> int:
+    """The number of the shard to which a key falls, from 1.
+
+    File systems differ in the Unicode form of a name; its NFC form decides.
+    """
+    name = unicodedata.normalize("NFC", key).encode("utf-8", "surrogateescape")
+    digest = hashlib.blake2b(name, digest_size=8).digest()
+    return int.from_bytes(digest) % shards + 1
 
 
 class Scan:

@@ -41,6 +41,7 @@ class Run:
         self.skipped: list[Skipped] = []
         self.failures: list[Failure] = []
         self.downloading: Callable[[], Progress] | None = None  # how far, while the model comes
+        self.waiting_for = "Loading the model"  # what comes before the first caption
         self.on_device: tuple[Job, ...] = ()  # what is being captioned
         self.interrupted = False
         self.complete = False  # all is done, and its last file is written

@@ -4,11 +4,11 @@
 value came from.
 """
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
-from captioner.fields import InRecipe
+from captioner.fields import MAX_SHARDS, InRecipe, NotInRecipe
 from captioner.groups import (
     FORMATS,
     AgainSettings,
@@ -72,6 +72,21 @@ class Settings(
     def may_download_into_model(self) -> bool:
         """Whether a missing `model` directory is to be made: a repository was given for it."""
         return "repo_id" in self.model_fields_set
+
+
+class FleetSettings(BaseModel):
+    """How one folder is divided among several machines: of a fleet, and of no single run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shards: Annotated[int | None, NotInRecipe("says what is done where")] = Field(
+        default=None,
+        ge=1,
+        le=MAX_SHARDS,
+        title="Shards",
+        description="How many parts the folder is split into, of which a worker takes one at a "
+        "time; left out, four for each worker that is online.",
+    )
 
 
 GROUPS: dict[str, type[BaseModel]] = {

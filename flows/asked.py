@@ -1,9 +1,11 @@
-"""What a run was asked: its groups of settings, and of its deployment's what they leave open.
+"""What a run was asked: its groups of settings, of its deployment's what they leave open, and where
+things are on this machine.
 
 Prefect replaces a deployment's parameter whole: who gives `prompts` with a user prompt alone would
 lose the deployment's system prompt. Knows nothing of what the settings mean.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
@@ -15,15 +17,17 @@ from prefect.context import FlowRunContext
 from pydantic import BaseModel
 
 from captioner.settings import GROUPS, Settings
-from captioner.text import listed
+from captioner.text import listed, printable
 from tasks.artifacts import failing_softly
 
+PLACES = ("input_dir", "output_dir", "model")
 NAMES = {kind: name for name, kind in GROUPS.items()}
 
 
-def asked(*groups: BaseModel) -> Settings:
+def asked(*groups: BaseModel, several_machines: bool = False) -> Settings:
     """The settings of the groups. In a run of a deployment, a group that was given in part takes
-    the rest from the deployment; the log and the run's parameters say so.
+    the rest from the deployment; the log and the run's parameters say so. Where `several_machines`
+    caption one folder, and in a shard of it, places are those of this machine.
 
     The forms give every group, and leave out nothing but what somebody has emptied.
     """
@@ -31,7 +35,19 @@ def asked(*groups: BaseModel) -> Settings:
     flow_run = context.flow_run if context else None
     if not flow_run or not flow_run.deployment_id:
         return Settings.of(*groups)
-    return Settings.of(*_whole(groups, flow_run, flow_run.deployment_id)).from_a_form()
+    settings = Settings.of(*_whole(groups, flow_run, flow_run.deployment_id))
+    settings = settings if settings.shard else settings.from_a_form()  # a fleet knows what is given
+    return _on_this_machine(settings) if settings.shard or several_machines else settings
+
+
+def _on_this_machine(settings: Settings) -> Settings:
+    """The settings with the places that this worker's environment names: one folder of several
+    machines has a path of its own on each."""
+    named = {name: value for name in PLACES if (value := os.environ.get(f"CAPTION_{name.upper()}"))}
+    if named:
+        shown = ", ".join(f"{name} {printable(value)}" for name, value in named.items())
+        get_run_logger().info("On this machine, by its environment: %s", shown)
+    return Settings.model_validate(settings.model_dump(exclude_unset=True) | named)
 
 
 def _whole(

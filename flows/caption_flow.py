@@ -48,7 +48,7 @@ def caption_flow(
 ) -> State:
     """Caption every PNG, JPG and JPEG of a directory with a local MLX vision-language model."""
     run = Run.begin(asked(folders, again, prompts, decoding, model, pictures, device, results))
-    output = OutputFolder(run.settings.output_dir)
+    output = OutputFolder(run.settings.output_dir, run.settings.shard)
     with plain_errors(), ending_noted(run), named(run), kept_awake(run.settings.keep_awake):
         check_input_dir(run, output)
         run.scan = scan_images(run)

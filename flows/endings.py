@@ -14,6 +14,7 @@ from captioner.errors import CaptionerError
 from captioner.run import Run
 
 INTERRUPTS = (KeyboardInterrupt, TerminationSignal)
+REFUSED = "Refused"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -71,10 +72,11 @@ def ending_noted(run: Run) -> Iterator[None]:
 
 def state_of(run: Run) -> State:
     """Completed when every readable picture has its caption, under the name Flagged when one of
-    those made now is, Failed when one has none or when the run could not go on, Cancelled when it
-    was interrupted; the message says which."""
+    those made now is, Failed when one has none or when the run could not go on (a shard's Refused:
+    another machine may be able to), Cancelled when it was interrupted; the message says which."""
     if run.error:
-        return Failed(message=run.verdict(), data=run.error)
+        name = REFUSED if run.settings.shard else "Failed"
+        return Failed(name=name, message=run.verdict(), data=run.error)
     if run.interrupted:
         return Cancelled(message=run.verdict())
     if run.failures:

@@ -1,5 +1,5 @@
 """WriteSummary: captions.json, rebuilt from the caption files, and summary.json; then what the
-settings ask for besides."""
+settings ask for besides. A shard leaves all of that to the merge, but for a report in the UI."""
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -23,9 +23,10 @@ def write_summary(run: Run, output: OutputFolder) -> None:
         InputError: the pictures that exports are to go beside are not there any more.
     """
     left_out = output.finish(run)
-    if run.settings.gallery:
-        write_gallery(run, output)
-    _export(run.settings)
+    if not run.settings.shard:
+        if run.settings.gallery:
+            write_gallery(run, output)
+        _export(run.settings)
     run.complete = not run.interrupted
     if left_out:
         get_run_logger().warning(

@@ -31,6 +31,7 @@ from captioner.settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 CHECKPOINT = ROOT / "models" / "flowcharts-3m-8bit"
 LONGEST = (
+    "test_fleet",
     "test_deployments",
     "test_faults",
     "test_told",

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,19 +25,23 @@ class RealServer:
 
 
 @contextmanager
-def real_server(home: Path, *flags: str) -> Iterator[RealServer]:
-    """A server over the database in `home`, for as long as the block runs."""
-    port = free_port()
+def real_server(
+    home: Path, *flags: str, port: int = 0, more: Mapping[str, str] | None = None
+) -> Iterator[RealServer]:
+    """A server over the database in `home`, for as long as the block runs; with `more` in its
+    environment."""
+    port = port or free_port()
     server = RealServer(f"http://{HOST}:{port}/api", home / f"server-{port}.log")
     kept = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     environment = kept | {
         "PREFECT_HOME": str(home),
         "PREFECT_UI_API_URL": server.api_url,  # or its pages would ask port 4200
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        **(more or {}),
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
     with (
-        server.log.open("w") as log,
+        server.log.open("a") as log,
         subprocess.Popen(
             [*command, "--port", str(port), *flags],
             env=environment,

@@ -1,24 +1,31 @@
 """What the model is asked: placeholders, prompts in files and in folders, presets, languages."""
 
+import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from captioner.asking.in_full import in_full
 from captioner.asking.language import is_in_another
 from captioner.asking.placeholders import filled, harmless, placeholders, refusal
+from captioner.asking.presets import preset_names, preset_of
 from captioner.asking.prompts import Prompts
 from captioner.device.rows import Request
 from captioner.device.wording import as_wished, holds, without_opening
 from captioner.errors import InputError
+from captioner.fields import LANGUAGES
 from captioner.groups import MAX_PROMPT_LENGTH
-from captioner.records import Generation, Picture
+from captioner.records import Asked, Generation, Picture
 from captioner.settings import DEFAULTS, Settings
+from tests.conftest import ROOT
 
 DEFAULT = DEFAULTS.user_prompt
 
@@ -97,6 +104,16 @@ def test_what_a_damaged_file_does_not_say_is_unknown(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "b.png")
     for key in ("a.png", "b.png", "gone.png"):
         assert asked(asking("{taken} {width} {height}", tmp_path), key) == "unknown unknown unknown"
+
+
+def test_further_questions_have_placeholders_too_and_the_longest_is_known(tmp_path: Path) -> None:
+    settings = Settings(
+        input_dir=tmp_path, user_prompt="What?", ask=("alt_text=What is {stem}?", "x=A")
+    )
+    found = Prompts(in_full(settings)).of(Picture("a.png", tmp_path / "a.png"))
+    assert found.ask == ("alt_text=What is a?", "x=A")
+    assert (found.prompt, found.characters()) == ("What is a?", len("What is a?"))
+    assert Asked("What?", "Be brief.").prompt == "What?"
 
 
 # --- names that somebody else chose ---
@@ -251,6 +268,56 @@ def test_the_prompt_of_a_folder_that_is_none_is_refused(tree: Path, tmp_path: Pa
 
 
 # --- presets ---
+
+
+def test_every_preset_can_be_chosen_and_says_what_it_is_for() -> None:
+    choices = Settings.model_json_schema()["properties"]["preset"]["anyOf"]
+    assert sorted(choices[0]["enum"]) == preset_names() and len(preset_names()) == 7
+    for name in preset_names():
+        for language in (None, *LANGUAGES):
+            full = in_full(Settings.model_validate({"preset": name, "language": language}))
+            assert full.user_prompt != DEFAULT
+            assert len(full.user_prompt) < 1_000
+        assert 20 < len(preset_of(name).about) < 70
+
+
+@pytest.mark.parametrize(
+    ("preset", "answer", "good"),
+    [
+        ("keywords", {"caption": "A box.", "keywords": ["box"]}, True),
+        ("keywords", {"caption": "A box.", "keywords": []}, False),
+        ("diagram", {"caption": "A.", "boxes": [], "arrows": []}, True),
+        ("diagram", {"caption": "A.", "boxes": [], "arrows": [{"from": "A"}]}, False),
+        (
+            "photo",
+            {"caption": "A", "alt_text": "A", "keywords": ["a"], "setting": "indoors", "people": 0},
+            True,
+        ),
+        ("photo", {"caption": "A", "alt_text": "A", "keywords": ["a"], "setting": "moon"}, False),
+    ],
+)
+def test_the_schemas_of_presets_say_what_they_should(
+    preset: Any, answer: dict[str, Any], good: bool
+) -> None:
+    schema = json.loads(in_full(Settings(preset=preset)).answer_schema or "")
+    assert Draft202012Validator(schema).is_valid(answer) is good
+    assert next(iter(schema["properties"])) == "caption"  # the first to be answered
+
+
+def test_presets_are_listed_and_what_cannot_be_asked_is_refused_before_anything_is_started(
+    tmp_path: Path,
+) -> None:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        run = [sys.executable, str(ROOT / "flows" / "caption_flow.py"), *arguments]
+        return subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    listed = command("--list-presets")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == preset_names()
+    refused = command("--user-prompt", "@nothing")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("--user-prompt cannot be read from nothing: it is not there.")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_a_flag_goes_before_the_preset_which_goes_before_the_default(tmp_path: Path) -> None:

@@ -173,6 +173,33 @@ def start(client: SyncPrefectClient, name: str, pictures: Path, out: Path, **mor
     )
 
 
+@contextmanager
+def in_terminal(ui: Ui, pictures: Path, out: Path) -> "Iterator[subprocess.Popen[str]]":
+    """A run as `start` starts one, but from a terminal."""
+    flags = [f"--input-dir={pictures}", f"--output-dir={out}", f"--model={CHECKPOINT}"]
+    with subprocess.Popen(
+        [sys.executable, "flows/caption_flow.py", *flags, "--max-tokens=24"],
+        cwd=ui.project,
+        env=ui.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def halted(process: int) -> Iterator[None]:
+    """The process does nothing while the block runs."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
 def ended(client: SyncPrefectClient, run: UUID) -> "State[Any]":
     """The final state of a flow run, which is waited for."""
 
@@ -280,7 +307,7 @@ def test_prefect_deploy_asks_nothing_at_a_terminal(ui: Ui, client: SyncPrefectCl
                     pytest.fail(shown.decode())
     os.close(terminal)
     assert process.returncode == 0, shown.decode()
-    assert shown.count(b"successfully created") == 3
+    assert shown.count(b"successfully created") == 5
     steps = deployment(client, "nightly").pull_steps
     step = "prefect.deployments.steps.set_working_directory"
     assert steps == [{step: {"directory": str(ui.project)}}]
@@ -309,11 +336,19 @@ def test_a_newcomer_s_run_from_the_form_takes_place_in_the_folder_of_the_deploym
             name = page.locator("input").first
             wait_for(name.input_value)
             assert filled_in_by_a_form(name.input_value()), name.input_value()
+        # the first setting that may be left open
+        page.get_by_text("str", exact=True).first.click()
+        page.get_by_text("Select", exact=True).first.click()
+        page.get_by_text("alt-text", exact=True).last.click()
         wait_for(lambda: submitted(page))
     (run,) = client.read_flow_runs()
     state = ended(client, run.id)
     assert state.is_completed(), log_of(client, run.id)
     assert captions(ui.project / "output" / "demonstration").keys() == {"p1.json", "p2.json"}
+    # the form hands in every default, which are not what a person chose
+    lines = (ui.project / "output" / "demonstration" / "provenance.jsonl").read_text().splitlines()
+    assert {json.loads(line)["max_tokens"] for line in lines} == {96}
+    assert all('"user_prompt": "Write alternative text' in line for line in lines)
     known = client.read_flow_run(run.id)
     assert known.name == "input: 2 pictures"
     tags = {*TAGS, "model: flowcharts-3m-8bit", "output: demonstration"}
@@ -344,6 +379,7 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
         parameters={
             "folders": {"input_dir": str(pictures), "output_dir": str(ui.project / "morning")},
             "model": {"model": str(CHECKPOINT)},
+            "prompts": {"preset": "caption"},
         },
     )
     by_nightly = DeploymentFilter(id=DeploymentFilterId(any_=[nightly.id]))
@@ -358,6 +394,8 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
     assert run.auto_scheduled
     assert ended(client, run.id).is_completed(), log_of(client, run.id)
     assert captions(ui.project / "morning").keys() == {"p1.json"}
+    entry = json.loads((ui.project / "morning" / "p1.json").read_bytes())
+    assert entry["prompt"].startswith("Write a caption for this image")
     (schedule,) = deployment(client, "nightly").schedules
     assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone=ZONE)
     assert schedule.active
@@ -366,10 +404,17 @@ def test_a_schedule_starts_a_run_and_stays_on_when_deployed_again(
 def test_cancelling_stops_a_run_and_keeps_what_is_finished(
     ui: Ui, client: SyncPrefectClient
 ) -> None:
+    """And a run from a terminal keeps out of the folder meanwhile, as the other way round."""
     pictures, out = ui.pictures("many", 30), ui.project / "some"
     run = start(client, "on-demand", pictures, out)
     wait_for(lambda: len(captions(out)) >= 2, lambda: log_of(client, run.id))
     process = pid_of(client, run.id)
+    in_use = f"Output directory {out} is in use by another run (process "
+    with halted(process), in_terminal(ui, pictures, out) as refused:
+        _, said = refused.communicate(timeout=PATIENCE)
+    assert refused.returncode == 2
+    assert f" - ERROR - {in_use}{process} on " in said.splitlines()[-1]
+    assert said.count("is in use by another run") == 1 and "Traceback" not in said
     client.set_flow_run_state(run.id, Cancelling())
 
     state = ended(client, run.id)
@@ -383,9 +428,18 @@ def test_cancelling_stops_a_run_and_keeps_what_is_finished(
     when = {name: (out / name).stat().st_mtime_ns for name in kept}
     for number in range(len(kept) + 4, 31):
         (pictures / f"p{number}.png").unlink()
-    again = start(client, "on-demand", pictures, out)
-    state = ended(client, again.id)
-    assert state.is_completed(), log_of(client, again.id)
+    with in_terminal(ui, pictures, out) as again:
+        wait_for(lambda: len(captions(out)) > len(kept) or again.poll() is not None)
+        with halted(again.pid):
+            late = start(client, "on-demand", pictures, out)
+            state = ended(client, late.id)
+        _, said = again.communicate(timeout=PATIENCE)
+    assert again.returncode == 0, said
+    assert state.is_failed() and state.message
+    assert state.message.startswith(f"{in_use}{again.pid} on ")
+    assert state.message.endswith("has ended, or name another with “Output directory”.")
+    log = log_of(client, late.id)
+    assert log.count(state.message) == 1 and not any("Traceback" in line for line in log)
     assert captions(out).keys() == {f"{path.stem}.json" for path in pictures.iterdir()}
     assert {name: (out / name).stat().st_mtime_ns for name in kept} == when  # it went on from there
 
@@ -468,7 +522,7 @@ def test_what_is_to_be_looked_at_is_told_to_a_webhook(ui: Ui, client: SyncPrefec
         notify("http://127.0.0.1:1/nobody")
         told = ui.command("flows.notify", hook)
         assert told.returncode == 0, told.stderr
-        assert len(client.read_automations()) == 2  # changed, not made twice
+        assert len(client.read_automations()) == 3  # changed, not made twice
         flagged = client.create_flow_run(caption_flow, name="some are cut")
         done: State[Any] = Completed(name="Flagged", message="9 captioned (2 flagged)")
         client.set_flow_run_state(flagged.id, done, force=True)

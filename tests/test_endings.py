@@ -1,13 +1,16 @@
 """How an interrupt reaches a run: noted in one place, and never in the midst of something."""
 
+import queue
 import signal
 from collections.abc import Iterator
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from captioner.run import Run
+from captioner.run import Run, watched
 from captioner.settings import DEFAULTS
 from flows.endings import interrupts_deferred, interrupts_noted
+from flows.hosting import lost_server
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM])
@@ -43,3 +46,17 @@ def test_without_an_interrupt_nothing_is_raised() -> None:
     with interrupts_deferred():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_server_of_one_run_is_named_when_it_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address is a setting of the block alone, and another thread says the sentence."""
+    monkeypatch.setattr(lost_server, "PATIENCE_SECONDS", 0.0)
+    said: queue.Queue[str] = queue.Queue()
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        watched() as watch,
+        lost_server.waiting_said(watch, said.put),
+    ):
+        first = said.get(timeout=10)
+        watch.over.set()
+    assert first.startswith("The Prefect server at http://127.0.0.1:9/api is slow")

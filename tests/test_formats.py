@@ -24,7 +24,7 @@ from captioner.pictures.decoding import check_image, load_image
 from captioner.pictures.kinds import FORMATS, others
 from captioner.pictures.reading import validate
 from captioner.pictures.scan import scan
-from captioner.pictures.sizes import sizes
+from captioner.pictures.sizes import Measured, sizes
 from captioner.plan import Plan
 from captioner.records import Picture, Recipe, Skipped
 from captioner.settings import Settings
@@ -63,6 +63,10 @@ def pixels(path: Path, **options: Any) -> Pixels:
     image = load_image(path, 0, formats=ALL, **options)
     assert image.mode == "RGB"
     return np.asarray(image).astype(int)
+
+
+def sizes_of(*paths: Path) -> list[Measured]:
+    return sizes([Picture(path.name, path) for path in paths], ALL)
 
 
 def ramp(channels: int) -> Pixels:
@@ -186,9 +190,8 @@ def test_sizes_are_known_without_decoding(name: str, tmp_path: Path) -> None:
         put(tmp_path / f"{number}.{name}", data)
         put(tmp_path / f"plain{number}.{name}", written(image, name))
     paths = sorted(tmp_path.iterdir())
-    pictures = [Picture(path.name, path) for path in paths]
-    assert sizes(pictures, ALL) == [check_image(path, ALL) for path in paths]
-    assert sizes(pictures, ALL) == [load_image(path, 0, formats=ALL).size for path in paths]
+    assert sizes_of(*paths) == [check_image(path, ALL) for path in paths]
+    assert sizes_of(*paths) == [load_image(path, 0, formats=ALL).size for path in paths]
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
@@ -353,7 +356,7 @@ def huge(name: str) -> bytes:
 def test_a_bomb_is_refused_by_its_head(name: str, tmp_path: Path) -> None:
     path = put(tmp_path / f"a.{name}", huge(name))
     assert reason(path) == "more than 178,956,970 pixels"
-    (found,) = sizes([Picture(path.name, path)], ALL)
+    (found,) = sizes_of(path)
     assert str(found) == "more than 178,956,970 pixels"
 
 
@@ -363,7 +366,7 @@ def test_hardly_a_file_at_all(name: str, tmp_path: Path) -> None:
     for length in range(0, min(64, len(data) - 4), 3):
         path = put(tmp_path / f"a.{name}", data[:length])
         assert reason(path).isprintable()
-        (found,) = sizes([Picture(path.name, path)], ALL)
+        (found,) = sizes_of(path)
         assert length > 20 or isinstance(found, UnreadableImage)
 
 
@@ -381,6 +384,13 @@ def test_metadata_of_a_tiff_can_neither_hurt_nor_warn(
     path = put(tmp_path / "a.tif", bytes(data))
     assert difference(pixels(path), grey(np.rint(STEPS * 255))) <= 1
     assert not recwarn.list
+
+
+def test_a_tiff_of_a_kind_that_nobody_here_decodes_says_of_which(tmp_path: Path) -> None:
+    data = tiff_of((STEPS * 255).astype(np.uint8), 1)
+    bits = struct.pack("<HHII", 258, 4, 1, 8), struct.pack("<HHII", 258, 4, 1, 24)
+    path = put(tmp_path / "a.tif", data.replace(*bits))
+    assert reason(path) == "a TIFF of a kind that is not read: 1 sample of 24 bits"
 
 
 # --- names that say something else ---

@@ -32,7 +32,7 @@ def browser(settings: Settings) -> Iterator[Browser]:
 def page(browser: Browser) -> Page:
     browser.page.set_viewport_size({"width": 1280, "height": 900})
     page = browser.open("/index.html", "v1")
-    expect(page.locator("#pictures > li").first).to_be_visible()
+    expect(page.locator("#pictures li").first).to_be_visible()
     return page
 
 
@@ -64,6 +64,32 @@ def test_every_picture_is_there_with_its_caption_as_text(page: Page, browser: Br
     page.wait_for_function("document.querySelectorAll('#pictures img')[1].naturalWidth === 192")
     assert browser.errors == []
     assert page.locator("#pictures script").count() == 0
+
+
+def test_thumbnails_are_shown_and_whatever_a_browser_does_not_show_has_one_in_its_place(
+    page: Page, settings: Settings, browser: Browser
+) -> None:
+    image = page.locator("#pictures img").first
+    assert "gallery/thumbnails/" in (image.get_attribute("src") or "")
+    data_file = settings.output_dir / "gallery" / "data.js"
+    before = data_file.read_bytes()
+    (settings.output_dir / "a.heic").write_bytes(b"what no Chromium shows")
+    try:
+        text = before.decode().replace("../in/a.png", "a.heic", 1)
+        cut = text.rindex("gallery/thumbnails/")
+        data_file.write_text(text[:cut] + "gallery/thumbnails/gone" + text[cut + 20 :])
+        page.reload()
+        page.locator(".picture").first.click()
+        small = "document.querySelector('#large-picture')"
+        page.wait_for_function(f"{small}.naturalWidth && {small}.src.includes('/thumbnails/')")
+        page.keyboard.press("Escape")
+        # a thumbnail that is not there: the picture itself
+        page.locator("#pictures li").nth(4).scroll_into_view_if_needed()
+        gone = "document.querySelectorAll('#pictures img')[4]"
+        page.wait_for_function(f"{gone}.naturalWidth === 192 && {gone}.src.endsWith('.png')")
+    finally:
+        data_file.write_bytes(before)
+        (settings.output_dir / "a.heic").unlink()
 
 
 def test_search_filters_and_order(page: Page) -> None:
@@ -158,16 +184,16 @@ def test_of_ten_thousand_pictures_only_those_near_the_screen_are_made(
     page = browser.page
     page.goto((many / "index.html").as_uri())
     expect(page.locator("#count")).to_have_text("10,000 pictures")
-    assert page.locator("#pictures > li").count() < 300
+    assert page.locator("#pictures li").count() < 300
     page.get_by_label("Search").fill("p9999.png")
     expect(page.locator("#count")).to_have_text("1 of 10,000 pictures")
     page.get_by_label("Search").fill("")
     page.get_by_label("Folder").select_option("f3/")
     expect(page.locator("#count")).to_have_text("1,429 of 10,000 pictures")
     for _ in range(3):
-        before = page.locator("#pictures > li").count()
+        before = page.locator("#pictures li").count()
         page.locator("#end").scroll_into_view_if_needed()
-        expect(page.locator("#pictures > li")).not_to_have_count(before)
+        expect(page.locator("#pictures li")).not_to_have_count(before)
 
 
 def test_the_data_is_json_whatever_a_caption_says() -> None:

@@ -169,8 +169,10 @@ def test_the_flow_knows_little_of_its_host() -> None:
         return of(("flows.hosting",), imports(path))
 
     assert hosts(MODULES["flows.caption_flow"]) == FOR_THE_FLOW
-    # the commands of two modules of the same name
-    commands = {f"flows.{name}": {f"flows.hosting.{name}"} for name in ("serve", "notify")}
+    # the commands of modules of the same name
+    names = ("serve", "notify", "fleet")
+    commands = {f"flows.{name}": {f"flows.hosting.{name}"} for name in names}
+    commands["flows.fleet_flow"] = FOR_THE_FLOW - {"flows.hosting.terminal"}
     for name, path in MODULES.items():
         if name != "flows.caption_flow" and not of(("flows.hosting",), [name]):
             assert hosts(path) == commands.get(name, set()), name

@@ -55,7 +55,7 @@ def entry(settings: Settings, file: str) -> dict[str, str]:
 
 
 def enlarge(page: Page, name: str) -> None:
-    item = page.locator("#pictures > li").filter(
+    item = page.locator("#pictures li").filter(
         has=page.get_by_role("heading", name=name, exact=True)
     )
     item.locator(".picture").click()

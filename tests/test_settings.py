@@ -437,7 +437,7 @@ def test_what_a_caption_depends_on_and_what_it_is_called() -> None:
     others = set(Settings.model_fields) - set(RECIPE)
     assert others == {
         *("input_dir", "recursive", "output_dir", "overwrite", "retry_flagged", "limit"),
-        *("preset", "language", "model", "repo_id", "batch_size", "keep_awake"),
+        *("preset", "language", "model", "repo_id", "batch_size", "keep_awake", "shard"),
         "formats",
         *("gallery", "export", "beside", "include_flagged", "xmp_name"),
     }

@@ -30,7 +30,7 @@ from captioner.pictures.stamps import stamp_of
 from captioner.plan import Plan, Scan
 from captioner.records import Caption, Generation, Job, Picture, Recipe, Skipped
 from captioner.run import Run
-from captioner.settings import Settings
+from captioner.settings import DEFAULTS, Settings
 from tests.conftest import draw_picture
 from tests.test_scanning import same_file
 
@@ -116,21 +116,23 @@ def test_a_tree_may_be_as_deep_as_paths_may_be_long(tmp_path: Path) -> None:
     fill(tmp_path, "z/last.png")
     here = os.open(tmp_path, os.O_RDONLY)
     try:
-        for level in range(1320):
-            name = "d" if level < 1300 else "x" * 200
+        for level in range(1066):
+            name = "d" if level < 1050 else "x" * 200
             os.mkdir(name, dir_fd=here)
             here, outer = os.open(name, os.O_RDONLY, dir_fd=here), here
             os.close(outer)
-            if level in (0, 1200):
+            if level in (0, 1020):
                 os.close(os.open("a.png", os.O_CREAT, dir_fd=here))
     finally:
         os.close(here)
     found = scan(tmp_path, recursive=True)
-    assert [p.key for p in found.pictures] == ["d/a.png", "d/" * 1201 + "a.png", "z/last.png"]
+    assert [p.key for p in found.pictures] == ["d/a.png", "d/" * 1021 + "a.png", "z/last.png"]
     ((folder, reason),) = found.unread
     assert folder.startswith("d/d/d/") and reason == "File name too long"
+    deep = Prompts(Settings(input_dir=tmp_path)).of(found.pictures[1])  # looks upwards for one
+    assert deep.user_prompt == DEFAULTS.user_prompt
     # neither is it mirrored where its path would be too long with the output folder's
-    files = caption_file_names([p.key for p in found.pictures], longest=2500)
+    files = caption_file_names([p.key for p in found.pictures], longest=2100)
     assert [files[0], files[2]] == ["d/a.json", "z/last.json"]
     assert files[1].startswith("a~") and len(files[1]) == len("a~0123456789ab.json")
     subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # shutil does not get there
@@ -245,7 +247,10 @@ def run_through(
     """What a run does, but for the captioning; `meanwhile` is done between the plan and that."""
     run, recipe = Run(settings), Recipe.of(settings, "1")
     run.scan = scan(
-        settings.input_dir, recursive=settings.recursive, output_dir=settings.output_dir
+        settings.input_dir,
+        settings.formats,
+        recursive=settings.recursive,
+        output_dir=settings.output_dir,
     )
     with OutputFolder(settings.output_dir) as output:
         run.plan = output.plan(run.scan, settings, recipe, Prompts(settings).of)
@@ -253,7 +258,9 @@ def run_through(
         for job in run.plan.todo:
             text = f"What {job.picture.key} shows."
             made = Generation(**FIGURES | {"text": text, "finish_reason": "stop", "flags": ()})
-            caption = Caption(job, "p", made, stamp_of(job.picture.path, job.picture.root))
+            caption = Caption(
+                job, job.asked.user_prompt, made, stamp_of(job.picture.path, job.picture.root)
+            )
             output.save(caption, recipe)
             run.add(caption)
         output.finish(run)
@@ -300,6 +307,15 @@ def test_a_run_without_the_flag_keeps_the_captions_below(settings: Settings) -> 
     assert images(settings) == KEYS[:4]
     summary = json.loads((settings.output_dir / "summary.json").read_text())
     assert (summary["counts"]["unasked"], summary["counts"]["gone"]) == (3, 1)
+
+
+def test_a_format_that_is_not_asked_for_any_more_keeps_its_captions(settings: Settings) -> None:
+    fill(settings.input_dir, "a/5.webp")
+    run_through(settings.model_copy(update={"formats": ("all",)}))
+    _, plan = run_through(settings)
+    assert (plan.todo, plan.gone) == ((), ())
+    assert [earlier.image for earlier in plan.unasked] == ["a/5.webp"]
+    assert images(settings) == [*KEYS[:2], "a/5.webp", *KEYS[2:]]
 
 
 def test_a_folder_that_cannot_be_read_does_not_take_its_captions_along(settings: Settings) -> None:

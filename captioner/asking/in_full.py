@@ -52,6 +52,22 @@ def in_full(given: Settings) -> Settings:
     return full
 
 
+def with_texts(given: Settings) -> Settings:
+    """What a person gave, with the texts of files in the place of their names: for a machine that
+    has not these files.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    texts = {
+        name: _read(name, value)
+        for name in PROMPTS
+        if name in given.model_fields_set and (value := getattr(given, name))
+    }
+    texts = {name: FILE * text.startswith(FILE) + text for name, text in texts.items()}
+    return given.model_copy(update=texts)
+
+
 def asked_for_in(language: str, prompt: str) -> str:
     """The prompt with a sentence that asks for an answer in the language."""
     return f"{prompt} Answer in {LANGUAGES[language]}."

@@ -6,7 +6,7 @@ nearer folder has one, or --user-prompt was given. Knows nothing of captions.
 """
 
 from collections import Counter
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from captioner.asking.facts import facts
@@ -28,7 +28,7 @@ class Prompts:
         self._settings = settings
         self._input_dir = settings.input_dir
         self._own = "user_prompt" in settings.model_fields_set
-        self._folder_prompt = cache(self._found)
+        self._of_folder: dict[PurePosixPath, tuple[str, str] | None] = {}
         self.of_folders: Counter[str] = Counter()  # folders whose prompt was asked → pictures
 
     def of(self, picture: Picture) -> Asked:
@@ -58,8 +58,21 @@ class Prompts:
         """Whether the input folder has a prompt, and --user-prompt was given."""
         return self._own and (self._input_dir / FOLDER_PROMPT).is_file()
 
-    def _found(self, folder: PurePosixPath) -> tuple[str, str] | None:
+    def _folder_prompt(self, folder: PurePosixPath) -> tuple[str, str] | None:
         """The nearest prompt to a folder: where it is, and what it says."""
+        passed = []
+        while folder not in self._of_folder:  # a tree may be deeper than Python calls itself
+            passed.append(folder)
+            if (found := self._in(folder)) or not folder.name:
+                self._of_folder[folder] = found
+            else:
+                folder = folder.parent
+        for below in passed:
+            self._of_folder[below] = self._of_folder[folder]
+        return self._of_folder[folder]
+
+    def _in(self, folder: PurePosixPath) -> tuple[str, str] | None:
+        """The prompt in a folder itself."""
         path = self._input_dir / folder / FOLDER_PROMPT
         shown = printable(str(path))
         try:
@@ -67,7 +80,7 @@ class Prompts:
         except NoText as error:
             raise _unusable(shown, str(error)) from None
         if text is None:
-            return self._folder_prompt(folder.parent) if folder.name else None
+            return None
         if wrong := refusal(text):
             raise _unusable(shown, wrong)
         return shown, text

@@ -77,10 +77,16 @@ def remove_temporary_files(directory: Path) -> None:
             Path(entry.path).unlink(missing_ok=True)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name for a file that is not there, and that is removed when a run that is killed leaves
+    it."""
+    return path.parent / f".{uuid.uuid4().hex}.tmp"  # TEMPORARY knows it
+
+
 @contextmanager
 def _replacing(path: Path, *, sync: bool = True) -> Iterator[TextIO]:
     """A temporary file beside `path` that becomes `path` when the block ends well."""
-    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # TEMPORARY knows it
+    temporary = temporary_beside(path)
     try:
         # backslashreplace: a file name that is not UTF-8 becomes the JSON escape of its bytes
         with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:

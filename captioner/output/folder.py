@@ -12,22 +12,24 @@ from typing import Any, Self
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import (
     cannot_write,
-    remove_temporary_files,
     write_bytes,
     write_json,
     write_json_list,
 )
 from captioner.output.entries import NoCaptionFile, entry_of, read_entry
+from captioner.output.lease import Lease, held
 from captioner.output.lock import Lock, locked
-from captioner.output.mirror import path_in
+from captioner.output.mirror import path_in, tidy
 from captioner.output.ours import NotOurs, read_ours
 from captioner.output.planning import IMAGE_CHANGED, Ask, Planner
 from captioner.output.provenance import FILE_NAME, OnlyRead, Provenance
 from captioner.output.results import Result, results
+from captioner.output.rounds import ShardProvenance, merge
+from captioner.output.shards import new_shard_file
 from captioner.output.summary import summary
 from captioner.output.thumbnails import Thumbnails
 from captioner.pictures.scan import natural_key
-from captioner.plan import Plan, Scan
+from captioner.plan import Plan, Scan, Shard
 from captioner.records import Caption, Cost, Recipe, Skipped
 from captioner.run import Run
 from captioner.settings import Settings
@@ -38,17 +40,24 @@ MAX_PAGE_BYTES = 1_000_000  # of a page that is ours; the gallery's has a hundre
 
 
 class OutputFolder:
-    """One output directory; a `with` keeps other runs out of it.
+    """One output directory; a `with` keeps other runs out of it, but for those of other shards.
 
     A plain class with a lock in it: Prefect passes it from task to task as it is.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, shard: str | None = None) -> None:
+        """For a run of the whole folder, or of the shard of that name."""
         self._directory = directory
-        self._provenance = Provenance(directory / PROVENANCE)
+        self._shard = Shard.named(shard)
+        self._provenance = (
+            ShardProvenance(new_shard_file(directory, self._shard))
+            if self._shard
+            else Provenance(directory / PROVENANCE)
+        )
         self.thumbnails = Thumbnails(directory)
         self._held = ExitStack()
         self._lock: Lock | None = None  # while nobody holds it
+        self._lease: Lease | None = None  # the same, of a shard
 
     def __enter__(self) -> Self:
         """Make the directory, and hold it.
@@ -56,7 +65,11 @@ class OutputFolder:
         Raises:
             InputError: another run holds it, or it cannot be written to.
         """
-        self._lock = self._held.enter_context(locked(self._directory))
+        with ExitStack() as entered:
+            lock = entered.enter_context(locked(self._directory, shared=bool(self._shard)))
+            if self._shard:
+                self._lease = entered.enter_context(held(self._directory, self._shard))
+            self._lock, self._held = lock, entered.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +100,8 @@ class OutputFolder:
             )
 
     def plan(self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask) -> Plan:
-        """What of the pictures is to be done, by what earlier runs left here.
+        """What of the pictures is to be done, by what earlier runs left here; what shards left is
+        merged first.
 
         Raises:
             InputError: something else is in the place of its provenance, or what `ask` is to say
@@ -96,8 +110,11 @@ class OutputFolder:
         """
         try:
             planner = Planner(self._directory, self._provenance, settings, recipe, ask)
-            self._remove_temporary_files(planner.folders())
-            self._provenance.mend()  # now that it is known to be ours
+            if not self._shard:
+                tidy(self._directory, planner.folders())
+                self._provenance.mend()  # now that it is known to be ours
+                if merge(self._directory):
+                    planner = Planner(self._directory, self._provenance, settings, recipe, ask)
             return planner.plan(scan.pictures)
         except OSError as error:
             raise OutputError(
@@ -150,7 +167,8 @@ class OutputFolder:
 
     def finish(self, run: Run) -> list[str]:
         """Write captions.json from the caption files, in scan order, then summary.json, last of
-        all. Captions of pictures that are there, and that this run did not look for, are kept.
+        all. Captions of pictures that are there, and that this run did not look for, are kept. A
+        shard only notes how it went, for the merge.
 
         Returns the keys of the pictures whose caption file is left out, since it is the caption
         of another picture that was there before.
@@ -159,6 +177,9 @@ class OutputFolder:
             OutputError: one of them cannot be written, or the directory is another one now.
         """
         self._check_lock()
+        if isinstance(self._provenance, ShardProvenance):
+            self._provenance.end(run)
+            return []
         changed = {s.picture.key for s in run.all_skipped}
         changed |= {job.picture.key for job in run.plan.todo if job.reason == IMAGE_CHANGED}
         changed -= {caption.job.picture.key for caption in run.captioned}
@@ -218,13 +239,8 @@ class OutputFolder:
             if entry is not None and entry["image"] == key:
                 yield entry
 
-    def _remove_temporary_files(self, folders: Iterable[str]) -> None:
-        """Those that earlier runs left half written in the directory and in these below it."""
-        remove_temporary_files(self._directory)
-        for folder in folders:
-            with suppress(NotOurs, FileNotFoundError, PermissionError):  # the plan says so
-                remove_temporary_files(path_in(self._directory, folder + "any").parent)
-
     def _check_lock(self) -> None:
         if self._lock:
             self._lock.check()
+        if self._lease:
+            self._lease.check()

@@ -1,4 +1,4 @@
-"""One run at a time in an output directory.
+"""One run at a time in an output directory, or any number of shards.
 
 The lock belongs to the open file, so it ends with the process that holds it, however that ends.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from captioner.errors import InputError, OutputError
 from captioner.macos import why_refused
+from captioner.output.lease import at_work, signed
 from captioner.output.ours import NotOurs, opened
 from captioner.text import printable
 
@@ -50,8 +51,9 @@ class Lock:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[Lock]:
-    """Make the output directory, and keep other runs out of it while the block runs.
+def locked(directory: Path, *, shared: bool = False) -> Iterator[Lock]:
+    """Make the output directory, and keep other runs out of it while the block runs; those that
+    share it with this one, which are shards, are let in.
 
     Raises:
         InputError: another run holds it (the sentence says which), or it cannot be written to.
@@ -61,7 +63,7 @@ def locked(directory: Path) -> Iterator[Lock]:
             directory.mkdir(parents=True, exist_ok=True)
             # never emptied before it is locked, and never removed: another run may have it open
             file = held.enter_context(opened(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT))
-            _lock(file, printable(str(directory)))
+            _lock(file, directory, shared)
         except NotOurs as error:
             raise InputError(
                 f"{printable(str(directory / LOCK_FILE))} cannot be the lock of a run, since "
@@ -72,24 +74,30 @@ def locked(directory: Path) -> Iterator[Lock]:
                 f"Output directory {printable(str(directory))} cannot be written to "
                 f"({why_refused(error)}): check its permissions, or name another with --output-dir."
             ) from error
-        _sign(file)
+        if not shared:
+            _sign(file)
         yield Lock(directory, file)
 
 
-def _lock(descriptor: int, shown: str) -> None:
+def _lock(descriptor: int, directory: Path, shared: bool) -> None:
+    shown, holder = printable(str(directory)), ""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        # a lock of a network file system may hold for one machine only
+        holder = "" if shared else at_work(directory)
     except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
-        raise InputError(
-            f"Output directory {shown} is in use by another run "
-            f"({printable(holder) or 'another process'}): "
-            "wait until it has ended, or name another with --output-dir."
-        ) from None
+        said = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+        said = said or "another process"
+        holder = said if shared else signed(directory) or said
     except OSError as error:
         if error.errno not in NO_LOCKS_HERE:
             raise
         logger.warning("%s cannot be locked: see that no other run writes there", shown)
+    if holder:
+        raise InputError(
+            f"Output directory {shown} is in use by another run ({printable(holder)}): "
+            "wait until it has ended, or name another with --output-dir."
+        )
 
 
 def _sign(descriptor: int) -> None:

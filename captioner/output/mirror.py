@@ -7,9 +7,11 @@ Knows nothing of what the files mean.
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from captioner.output.atomic import remove_temporary_files
 from captioner.output.ours import NotOurs
 from captioner.pictures.names import MAX_NAME_BYTES
 
@@ -59,6 +61,15 @@ def why_not(directory: Path, folder: str) -> str:
     if there != directory and not os.access(there, os.W_OK | os.X_OK):
         return "its folder may not be written to"
     return ""
+
+
+def tidy(directory: Path, folders: Iterable[str]) -> None:
+    """Remove what earlier runs left half written in the directory and in these folders of it;
+    nobody else may be writing there."""
+    remove_temporary_files(directory)
+    for folder in folders:
+        with suppress(NotOurs, FileNotFoundError, PermissionError):  # the plan says so
+            remove_temporary_files(path_in(directory, folder + "any").parent)
 
 
 def is_inside(file: str) -> bool:

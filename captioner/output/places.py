@@ -9,12 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from captioner.output.entries import NoCaptionFile, read_entry
+from captioner.output.made import Made
 from captioner.output.mirror import path_in
-from captioner.output.provenance import Made
 from captioner.pictures.names import (
     MAX_PATH_BYTES,
     RESERVED,
     caption_file_names,
+    folded,
     mirrored_folder,
 )
 from captioner.records import Picture
@@ -35,9 +36,16 @@ def caption_files(
         folders = {"", *(mirrored_folder(key, longest) for key in new)}
         claimed, strangers = _unowned(new, set(owned.values()), directory, folders)
         owned |= claimed
-        unnamed = [key for key in keys if key not in owned]
-        names = caption_file_names(unnamed, {*owned.values(), *strangers}, longest)
-        owned |= dict(zip(unnamed, names, strict=True))
+        # as if all were new: a run that goes on where another one stopped gives the same names, and
+        # so do runs of shards, of which each sees the others' captions or not
+        names = dict(zip(keys, caption_file_names(keys, strangers, longest), strict=True))
+        taken = {*map(folded, owned.values())}
+        owned |= {
+            key: names[key] for key in keys if key not in owned and folded(names[key]) not in taken
+        }
+        if unnamed := [key for key in keys if key not in owned]:
+            others = caption_file_names(unnamed, {*owned.values(), *strangers}, longest)
+            owned |= dict(zip(unnamed, others, strict=True))
     return {key: owned[key] for key in keys}
 
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioner.output.entries import NoCaptionFile, digest_of, read_entry
+from captioner.output.made import Made
 from captioner.output.mirror import is_inside, path_in, why_not
 from captioner.output.ours import NotOurs
 from captioner.output.places import caption_files
-from captioner.output.provenance import PROGRAM, Made, Provenance
+from captioner.output.provenance import PROGRAM, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
 from captioner.pictures.kinds import none_of
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.plan import Earlier, Plan, Unreadable
+from captioner.plan import Earlier, Plan, Shard, Unreadable
 from captioner.records import Asked, Cost, Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from captioner.text import printable
@@ -119,8 +120,10 @@ class Planner:
             OutputError: the provenance cannot be written.
         """
         files = caption_files(pictures, self._made, self._directory)
+        shard = Shard.named(self._settings.shard)
         for picture in pictures:
-            self._sort(picture, files[picture.key])
+            if shard is None or shard.holds(picture.key):
+                self._sort(picture, files[picture.key])
         missing = [m for m in self._made.values() if m.caption_file and m.image not in files]
         there = {m.image for m in missing if _is_there(self._settings.input_dir, m.image)}
         limit = self._settings.limit or len(self._todo)
@@ -159,18 +162,25 @@ class Planner:
         """Put the picture where it belongs."""
         before, asked = self._made.get(picture.key), self._ask(picture)
         found = _Found.at(self._directory, file).is_of(picture.key)
-        if why_not := self._why_no_file(file) or (not self._settings.overwrite and found.wrong):
+        # what a shard made in this round is not asked for a second time
+        done = before is not None and before.by_a_shard
+        overwrite = self._settings.overwrite and not done
+        if why_not := self._why_no_file(file) or (not overwrite and found.wrong):
             self._unreadable.append(Unreadable(picture.key, file, why_not))
             return
         edited = found.is_edited(before)
         if edited:
             self._edited.append(picture.key)
-        if self._settings.overwrite:
+        if overwrite:
             why = OVERWRITE if before or found.there else None
             self._todo.append((picture, file, why, asked))
             return
         review = self._reviews.get(picture.key)
-        if review and review.verdict == AGAIN and review.digest == found.digest.hex():
+        sent_back = review is not None and (review.verdict, review.digest) == (
+            AGAIN,
+            found.digest.hex(),
+        )
+        if sent_back and not done:
             self._todo.append((picture, file, SENT_BACK, asked))
             return
         if edited:
@@ -187,7 +197,7 @@ class Planner:
             self._skipped.append(Skipped(picture, before.skipped, before.source))
         elif again is None:
             self._up_to_date.append(picture.key)
-        elif self._settings.retry_flagged and again != FLAGGED:
+        elif self._settings.retry_flagged and again != FLAGGED and not done:
             self._left.append(picture.key)
         else:
             self._todo.append((picture, file, again, asked))
@@ -201,7 +211,7 @@ class Planner:
 
     def _why_again(self, picture: Picture, before: Made, found: _Found, asked: Asked) -> str | None:
         """Why the picture is to be captioned once more; None when it is not."""
-        if self._settings.retry_flagged and before.flagged:
+        if self._settings.retry_flagged and before.flagged and not before.by_a_shard:
             return FLAGGED
         if not self._is_same_file(picture, before):
             return IMAGE_CHANGED

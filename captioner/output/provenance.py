@@ -1,15 +1,16 @@
 """provenance.jsonl: what each caption was made from. One JSON object a line, only ever appended.
 
 A line is written before the caption file that it speaks of, so a caption file never lacks its
-line, whenever the power goes. docs/provenance.md describes the format for those who read it.
+line, whenever the power goes. docs/provenance.md describes the format for those who read it. The
+shards of a folder have files of the same kind beside it, until they are merged into it.
 Knows nothing of what a run does with it.
 """
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,17 +18,15 @@ from typing import Any
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
-from captioner.output.entries import digest_of
 from captioner.output.lines import Lines
-from captioner.output.mirror import is_inside
+from captioner.output.made import VERSION, Made, understood
 from captioner.output.ours import NotOurs
-from captioner.pictures.names import RESERVED
-from captioner.records import Caption, Cost, Generation, Picture, Recipe, Skipped, Stamp
-from captioner.settings import RECIPE, Settings
+from captioner.output.shards import ENDED, shard_files
+from captioner.records import Caption, Generation, Picture, Recipe, Skipped, Stamp
+from captioner.settings import Settings
 from captioner.text import counted, printable
 
 FILE_NAME = "provenance.jsonl"
-VERSION = 1
 OPENING = f'{{"version": {VERSION}, "at": "'.encode()  # of every line
 PROGRAM = version("mlx-image-captioning")
 
@@ -40,31 +39,15 @@ TOO_MUCH = (RecursionError, OverflowError)  # nested too deeply, a number such a
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What the file says of one picture: its caption, or why there is none."""
-
-    image: str
-    source: Stamp
-    caption_file: str = ""
-    entry_digest: bytes = b""  # of what the caption file was written with
-    earlier: frozenset[bytes] = frozenset()  # the same of the captions that it had before
-    at: float = 0.0  # when the line of the caption was written, in seconds since 1970
-    recipe: Recipe | None = None  # None when there never was a caption
-    flagged: bool = False
-    skipped: str = ""  # the reason; empty when it was captioned
-    program: str = ""  # the version that said so
-    cost: Cost | None = None  # of its caption; None when the line does not tell
-
-
 class Provenance:
     """The file, which any number of threads may append to, and one process at a time."""
 
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path, OPENING)
 
-    def add_caption(self, caption: Caption, recipe: Recipe) -> None:
-        """Append the line of a caption that is about to be saved; `recipe` is that of the run.
+    def add_caption(self, caption: Caption, recipe: Recipe, **more: Any) -> None:
+        """Append the line of a caption that is about to be saved; `recipe` is that of the run, and
+        `more` goes to the end of the line.
 
         Raises:
             OutputError: it cannot be written; the file is as it was.
@@ -90,6 +73,7 @@ class Provenance:
             repo_id=recipe.repo_id,
             revision=recipe.revision,
             **_settings(recipe.asking(replace(caption.job.asked, user_prompt=caption.prompt))),
+            **more,
         )
 
     def add_skipped(self, skipped: Skipped) -> None:
@@ -111,7 +95,7 @@ class Provenance:
         self._append("touched", picture, stamp, sync=False)
 
     def read(self) -> dict[str, Made]:
-        """What the file says last of each picture, by the picture's key; empty without a file.
+        """What the files say last of each picture, by the picture's key; empty without a file.
 
         Lines that cannot be understood are left out, with a warning.
 
@@ -121,16 +105,19 @@ class Provenance:
         """
         latest: dict[str, Made] = {}
         strange, ours = 0, False
-        for line in self._read():
+        for path, line in self._read():
             try:
                 value = json.loads(line)
                 ours = ours or {"version", "image"} <= value.keys()
-                made = _understood(value, latest)
-                latest[made.image] = made
+                if value.get("result") == ENDED:
+                    continue
+                made = understood(value, latest)
+                latest[made.image] = replace(made, by_a_shard=path.name != FILE_NAME)
             except (ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH):
                 strange += 1
         if strange and not ours:
-            raise self._not_ours("no line of it says what a caption was made from")
+            why = "no line of it says what a caption was made from"
+            raise _not_ours(self._lines.path, why)
         if strange:
             lines = counted(strange, "line")
             logger.warning("%s of %s cannot be understood: not counted", lines, self)
@@ -143,19 +130,24 @@ class Provenance:
             InputError: what is in its place is not ours.
             OutputError: it is there and cannot be read.
         """
-        for line in self._read():
+        for _, line in self._read():
             with suppress(ValueError, RecursionError):
                 if isinstance(value := json.loads(line), dict):
                     yield value
 
-    def _read(self) -> Iterator[bytes]:
+    def _read(self) -> Iterator[tuple[Path, bytes]]:
+        """The lines of the folder, with the file that each is in: those of shards last."""
+        directory = self._lines.path.parent
+        path = whole = directory / FILE_NAME
         try:
-            yield from self._lines.read()
+            for path in (whole, *shard_files(directory)):
+                for line in Lines(path, OPENING).read():
+                    yield path, line
         except NotOurs as error:
-            raise self._not_ours(str(error.strerror)) from error
+            raise _not_ours(path, str(error.strerror)) from error
         except OSError as error:
             raise OutputError(
-                f"{self} cannot be read ({error.strerror}), and without it "
+                f"{printable(str(path))} cannot be read ({error.strerror}), and without it "
                 "nobody knows what is up to date: check its permissions."
             ) from error
 
@@ -169,31 +161,37 @@ class Provenance:
         try:
             self._lines.mend()
         except NotOurs as error:
-            raise self._not_ours(str(error.strerror)) from error
+            raise _not_ours(self._lines.path, str(error.strerror)) from error
         except OSError as error:
             raise cannot_write(self._lines.path, error) from error
 
     def __str__(self) -> str:
         return printable(str(self._lines.path))
 
-    def _not_ours(self, why: str) -> InputError:
-        return InputError(
-            f"{self} cannot be what earlier runs wrote, since {why}: move it away, "
-            "or name another directory with --output-dir."
-        )
-
     def _append(
         self, result: str, picture: Picture, stamp: Stamp, *, sync: bool = True, **more: Any
     ) -> None:
+        self.write(
+            result,
+            sync=sync,
+            image=picture.key,
+            image_bytes=stamp.bytes,
+            image_mtime_ns=stamp.mtime_ns,
+            image_sha256=stamp.sha256,
+            **more,
+        )
+
+    def write(self, result: str, *, sync: bool = True, **more: Any) -> None:
+        """Append a line of the kind `result`, with what it says.
+
+        Raises:
+            OutputError: it cannot be written; the file is as it was.
+        """
         line = {
             "version": VERSION,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "program": PROGRAM,
             "result": result,
-            "image": picture.key,
-            "image_bytes": stamp.bytes,
-            "image_mtime_ns": stamp.mtime_ns,
-            "image_sha256": stamp.sha256,
             **more,
         }
         try:
@@ -209,14 +207,11 @@ class OnlyRead(Provenance):
         """Nothing: the bytes are read once more by whoever comes next."""
 
 
-def digest_of_line(line: Mapping[str, Any]) -> bytes:
-    """A hash of what a caption file says that was written with the line.
-
-    Raises:
-        KeyError: it is no line of a caption.
-    """
-    entry = {"image": line["image"], "prompt": line["user_prompt"], "caption": line["caption"]}
-    return digest_of(entry | {"fields": line.get("fields")})
+def _not_ours(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{printable(str(path))} cannot be what earlier runs wrote, since {why}: move it away, "
+        "or name another directory with --output-dir."
+    )
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -233,61 +228,3 @@ def _more(generation: Generation) -> dict[str, Any]:
     """What only captions with more than a text have."""
     more = {"fields": generation.fields, "said": generation.said or None}
     return {name: value for name, value in more.items() if value is not None}
-
-
-def _hashable(value: object) -> object:
-    """The value of a setting as settings have it: JSON knows no tuples."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
-    if line["version"] != VERSION:
-        raise ValueError("another version of the format")
-    image, result = str(line["image"]), line["result"]
-    source = Stamp(int(line["image_bytes"]), int(line["image_mtime_ns"]), str(line["image_sha256"]))
-    if result == "touched":
-        return replace(latest[image], source=source)
-    if result == "skipped":
-        before = latest.get(image, Made(image, source))  # its caption may still be there
-        return replace(
-            before, source=source, skipped=str(line["reason"]), program=str(line["program"])
-        )
-    if result != "captioned":
-        raise ValueError("another kind of line")
-    file = str(line["caption_file"])
-    if not _is_caption_file(file):
-        raise ValueError("a file somewhere else")
-    before = latest.get(image, Made(image, source))
-    return Made(
-        image,
-        source,
-        file,
-        digest_of_line(line),
-        before.earlier | {before.entry_digest} if before.entry_digest else before.earlier,
-        datetime.fromisoformat(line["at"]).timestamp(),
-        Recipe(
-            # a setting that is newer than the line had its default
-            tuple(
-                _hashable(line.get(name, Settings.model_fields[name].default)) for name in RECIPE
-            ),
-            line["repo_id"],
-            str(line["revision"]),
-            line.get("finish_reason") == "stop",
-        ),
-        bool(line["flags"]),
-        program=str(line["program"]),
-        cost=_cost(line),
-    )
-
-
-def _is_caption_file(name: str) -> bool:
-    return is_inside(name) and name.endswith(".json") and name.casefold() not in RESERVED
-
-
-def _cost(line: dict[str, Any]) -> Cost | None:
-    """What the caption of the line cost; None when that makes no sense. Nothing depends on it."""
-    figures = [line.get("image_tokens"), line.get("seconds"), line.get("batch_size", 1)]
-    numbers = [n for n in figures if isinstance(n, (int, float)) and 0 <= n < 1e9]
-    if len(numbers) < len(figures) or numbers[2] < 1:
-        return None
-    return Cost(int(numbers[0]), float(numbers[1]), int(numbers[2]))

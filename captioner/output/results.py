@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from captioner.output.entries import NoCaptionFile, digest_of, read_entry
+from captioner.output.made import digest_of_line
 from captioner.output.mirror import is_inside
-from captioner.output.provenance import FILE_NAME, Provenance, digest_of_line
+from captioner.output.provenance import FILE_NAME, Provenance
 from captioner.pictures.names import RESERVED
 from captioner.pictures.scan import natural_key
 from captioner.pictures.tree import Tree

@@ -108,7 +108,10 @@ def tiff(data: bytes) -> Opened:
     _check_size(tiff_size, data)
     page = first_page(data)
     _quiet_libtiff()
-    image = TiffImageFile(io.BytesIO(page.file))
+    try:
+        image = TiffImageFile(io.BytesIO(page.file))
+    except SyntaxError:  # there are more kinds than anybody reads
+        raise UnreadableImage(f"a TIFF of a kind that is not read: {page.samples}") from None
     inverted = page.white_is_zero and image.mode not in ("1", "L")
     return Opened(image, page.orientation, page.profile, inverted=inverted)
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from captioner.errors import UnreadableImage
 from captioner.pictures.headers import NO_SIZE, Size, turned
+from captioner.text import counted
 
 MAX_PROFILE_BYTES = 16 << 20
 MAX_TAGS = 4096  # of a page; some fifty are in use
@@ -20,10 +21,11 @@ NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # BYTE, SHORT, LONG and LONG8
 BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 
 WIDTH, HEIGHT, PHOTOMETRIC, ORIENTATION, SAMPLES, PROFILE = 256, 257, 262, 274, 277, 34675
+BITS, FORMAT = 258, 339  # of a sample
 ONE_NUMBER = {WIDTH, HEIGHT, 259, PHOTOMETRIC, 266, SAMPLES, 278, 284, 292, 293, 317, 322, 323, 332}
 # besides: bits, strips and tiles, colour map, extra samples, sample format, JPEG tables, YCbCr
-KEPT = ONE_NUMBER | {258, 273, 279, 320, 324, 325, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521}
-KEPT |= {529, 530, 531, 532}
+KEPT = ONE_NUMBER | {BITS, FORMAT, 273, 279, 320, 324, 325, 338, 347, 529, 530, 531, 532}
+KEPT |= {*range(512, 522)}  # of JPEG as TIFF 6.0 had it
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Page:
     orientation: int  # as EXIF counts them
     profile: bytes | None  # the ICC profile
     white_is_zero: bool  # of two meanings that a grey may have, the less usual one
+    samples: str  # of a pixel, in words
 
 
 def tiff_size(file: BinaryIO) -> Size:
@@ -94,6 +97,7 @@ def first_page(data: bytes) -> Page:
         _orientation(file, order, tags),
         None if profile is None else _profile(data, profile),
         photometric == 0,
+        _in_words(file, order, tags),
     )
 
 
@@ -139,6 +143,16 @@ def _number(file: BinaryIO, order: str, tags: dict[int, _Tag], number: int) -> i
     except struct.error:
         raise _damaged("a value lies beyond its end") from None
     return int(value)
+
+
+def _in_words(file: BinaryIO, order: str, tags: dict[int, _Tag]) -> str:
+    """For example `3 floating-point samples of 64 bits`."""
+
+    def number(tag: int) -> int:
+        return _number(file, order, tags, tag) if tag in tags else 1
+
+    kind = {2: "signed ", 3: "floating-point "}.get(number(FORMAT), "")
+    return counted(number(SAMPLES), f"{kind}sample") + f" of {number(BITS)} bits"
 
 
 def _orientation(file: BinaryIO, order: str, tags: dict[int, _Tag]) -> int:

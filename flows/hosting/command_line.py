@@ -10,7 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -22,7 +29,7 @@ from pydantic_settings import (
 )
 
 from captioner.fields import Place
-from captioner.settings import Settings
+from captioner.settings import FleetSettings, Settings
 from captioner.text import printable
 
 PREFIX = "CAPTION_"
@@ -172,6 +179,31 @@ class CommandLine(Flags):
         """The settings of the run; the folder that stands by itself goes before a variable."""
         settings = super().settings()
         return settings.model_copy(update={"input_dir": self.folder}) if self.folder else settings
+
+    def parameters(self) -> dict[str, BaseModel]:
+        """The parameters of the flow."""
+        return self.settings().grouped()
+
+
+class FleetCommandLine(FleetSettings, CommandLine):
+    """Caption every PNG, JPG and JPEG in a directory with several machines.
+
+    Each runs a worker of the work pool: docs/several-macs.md. Every flag can also be given as an
+    environment variable, such as CAPTION_SHARDS for --shards.
+    """
+
+    model_config = CommandLine.model_config
+
+    @field_validator("shard")
+    @classmethod
+    def _all_of_them(cls, shard: str | None) -> str | None:
+        if shard:
+            raise ValueError("is for one machine by itself: leave it out with several")
+        return shard
+
+    def parameters(self) -> dict[str, BaseModel]:
+        """The parameters of the flow, with how the folder is divided."""
+        return super().parameters() | {"fleet": FleetSettings(shards=self.shards)}
 
 
 F = TypeVar("F", bound=Flags)

@@ -1,4 +1,5 @@
-"""The work pool and the deployments of prefect.yaml, made on whatever server is configured.
+"""The work pools and the deployments of prefect.yaml, made on whatever server is configured, and
+the automation that notices a lost shard.
 
 `python -m flows.hosting.deploying` makes them and no more.
 """
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
+    from prefect.events.schemas.automations import AutomationCore
 
 ROOT = Path(__file__).resolve().parents[2]
-FLOW = "caption-images"
-POOL = "mlx"  # as in prefect.yaml
+FLOW, FLEET = "caption-images", "caption-fleet"
+POOL, FLEETS_POOL = "mlx", "fleet"  # as in prefect.yaml
+LOST = "lost.yaml"  # of automations/
 PREFECT = (sys.executable, "-m", "prefect", "--no-prompt")
 
 
@@ -28,6 +31,12 @@ def this_machine() -> dict[str, str]:
     return {"timezone": local_time_zone()}
 
 
+def own_checkout() -> dict[str, str]:
+    """A pull step of prefect.yaml, on the machine of a worker: the run takes place in the folder
+    that this is installed from there."""
+    return {"directory": str(ROOT)}
+
+
 def local_time_zone() -> str:
     """The name of this machine's time zone, such as Europe/Paris; UTC when it has none."""
     from tzlocal import get_localzone_name
@@ -38,7 +47,7 @@ def local_time_zone() -> str:
 
 
 def deploy() -> None:
-    """Make the process work pool, if need be, and the deployments, which run in this folder.
+    """Make the process work pools, if need be, and the deployments, which run in this folder.
 
     `prefect deploy` switches schedules off, as prefect.yaml says; those that were on stay on.
 
@@ -51,7 +60,8 @@ def deploy() -> None:
 
     try:
         with get_client(sync_client=True) as client:
-            _make_pool(client)
+            _make_pools(client)
+            make_automation(client, automation(LOST))
             on = _switched_on(client)
             _prefect_deploy()
             _switch_on(client, on)
@@ -62,19 +72,37 @@ def deploy() -> None:
         ) from error
 
 
-def _make_pool(client: "SyncPrefectClient") -> None:
+def automation(file: str) -> "AutomationCore":
+    """The automation of a file in `automations/`, as it is there."""
+    import yaml  # type: ignore[import-untyped]
+    from prefect.events.schemas.automations import AutomationCore
+
+    text = (ROOT / "automations" / file).read_text("utf-8")
+    return AutomationCore.model_validate(yaml.safe_load(text))
+
+
+def make_automation(client: "SyncPrefectClient", made: "AutomationCore") -> None:
+    """Make an automation, or change the one of its name."""
+    if found := client.read_automations_by_name(made.name):
+        client.update_automation(found[0].id, made)
+    else:
+        client.create_automation(made)
+
+
+def _make_pools(client: "SyncPrefectClient") -> None:
     from prefect.client.schemas.actions import WorkPoolCreate
     from prefect.exceptions import ObjectAlreadyExists
     from prefect.workers.process import ProcessWorker
 
     template = ProcessWorker.get_default_base_job_template()
-    pool = WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template)
-    with suppress(ObjectAlreadyExists):
-        client.create_work_pool(pool)
+    for name in (POOL, FLEETS_POOL):
+        pool = WorkPoolCreate(name=name, type=ProcessWorker.type, base_job_template=template)
+        with suppress(ObjectAlreadyExists):
+            client.create_work_pool(pool)
 
 
 def _switched_on(client: "SyncPrefectClient") -> set[tuple[str, str | None]]:
-    """The deployments of the flow, by name, and the slugs of their schedules that are on."""
+    """The deployments of the flows, by name, and the slugs of their schedules that are on."""
     return {
         (deployment.name, schedule.slug)
         for deployment in _deployments(client)
@@ -93,7 +121,7 @@ def _switch_on(client: "SyncPrefectClient", on: set[tuple[str, str | None]]) -> 
 def _deployments(client: "SyncPrefectClient") -> "list[DeploymentResponse]":
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
-    return client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
+    return client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW, FLEET])))
 
 
 def _prefect_deploy() -> None:

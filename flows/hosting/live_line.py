@@ -35,7 +35,7 @@ class LiveLine:
 
     def _waiting(self, run: Run) -> str:
         progress = run.downloading() if run.downloading else None
-        seconds = self._seconds("Downloading the model" if progress else "Loading the model")
+        seconds = self._seconds("Downloading the model" if progress else run.waiting_for)
         parts = [self._waiting_for, progress.text if progress else "", clock(seconds)]
         return SEPARATOR.join(filter(None, parts))
 

@@ -47,13 +47,14 @@ def waiting_said(watch: Watch, to: Callable[[str], None]) -> Iterator[None]:
     """Say what the block waits for when the server takes long to let the run begin, or to hear how
     it ended."""
     left = threading.Event()
+    server = server_name()  # here: on another thread the settings are not those of this block
 
     def say() -> None:
         if not watch.begun.wait(PATIENCE_SECONDS) and not left.is_set():
-            to(f"{server_name()} is slow: the run begins when it has answered about ten times.")
+            to(f"{server} is slow: the run begins when it has answered about ten times.")
         watch.over.wait()
         if not left.wait(PATIENCE_SECONDS):
-            to(f"{server_name()} has not heard all of how the run ended yet; waiting.")
+            to(f"{server} has not heard all of how the run ended yet; waiting.")
 
     threading.Thread(target=say, name="waiting", daemon=True).start()
     try:

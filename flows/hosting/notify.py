@@ -11,7 +11,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from flows.hosting.deploying import ROOT
+from flows.hosting.deploying import ROOT, make_automation
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
@@ -57,10 +57,7 @@ def notify(url: str) -> list[str]:
     with get_client(sync_client=True) as client:
         for file in FILES:
             automation = _automation(file, str(block))
-            if found := client.read_automations_by_name(automation.name):
-                client.update_automation(found[0].id, automation)
-            else:
-                client.create_automation(automation)
+            make_automation(client, automation)
             made.append(automation.name)
     return made
 

@@ -22,17 +22,18 @@ if TYPE_CHECKING:
 DONE, SOME_FAILED = 0, 1
 
 
-def begin() -> "CommandLine":
-    """Read the flags, and choose how Prefect logs and that it sends no usage data; it reads that
-    when it is first imported."""
+def begin(name: str = "CommandLine") -> "CommandLine":
+    """Read the flags of that kind of command line, and choose how Prefect logs and that it sends
+    no usage data; it reads that when it is first imported."""
     starting.begin()
     import logging
 
-    from flows.hosting.command_line import CommandLine, parse_command_line
+    from flows.hosting import command_line
     from flows.hosting.log_lines import DEBUG_VARIABLE, LOGGING_CONFIG
     from flows.hosting.screen import SCREEN
 
-    command = parse_command_line(CommandLine)
+    kind: type[CommandLine] = getattr(command_line, name)
+    command = command_line.parse_command_line(kind)
     if command.debug:
         os.environ[DEBUG_VARIABLE] = "1"
     if command.list_presets:
@@ -131,7 +132,7 @@ def _run(flow: "Flow[Any, Any]", command: "CommandLine", watch: "Watch") -> int:
     from flows.hosting.recorded import wait_until_recorded
     from flows.hosting.screen import SCREEN
 
-    groups = command.settings().grouped()
+    groups = command.parameters()
     with FinishedTaskRuns() as finished:
         try:
             with waiting_said(watch, SCREEN.say), SCREEN.watching(watch):

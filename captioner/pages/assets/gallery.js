@@ -2,7 +2,9 @@
 // HTML. `RESULTS` (gallery/data.js) has one object a picture; see captioner/pages/gallery.py.
 "use strict";
 
-const CHUNK = 60; // cards that are added at a time, as one scrolls
+// cards that are added at a time, as one scrolls: a list of their own, which the browser leaves alone
+// while it is off the screen. So many fill its last row whether there are two in a row, or six.
+const CHUNK = 60;
 const KINDS = [
   ["all", "All", () => true],
   ["new", "New in this run", (r) => r.new],
@@ -84,7 +86,10 @@ function pairs(box, values) {
 
 function more() {
   const next = shown.slice(added, added + CHUNK);
-  list.append(...next.map((result, i) => card(result, added + i)));
+  if (!next.length) return;
+  const chunk = element("ul");
+  chunk.append(...next.map((result, i) => card(result, added + i)));
+  list.append(chunk);
   added += next.length;
 }
 
@@ -166,9 +171,17 @@ function countKinds() {
   }
 }
 
+function allFolders() {
+  const folders = new Set(); // also those that hold nothing but folders
+  for (const { name } of RESULTS) {
+    for (let end = name.indexOf("/"); end >= 0; end = name.indexOf("/", end + 1)) folders.add(name.slice(0, end + 1));
+  }
+  return [...folders];
+}
+
 function prepare() {
   countKinds();
-  const folders = [...new Set(RESULTS.map((r) => r.name.slice(0, r.name.lastIndexOf("/") + 1)))].filter(Boolean);
+  const folders = allFolders();
   if (folders.length) {
     byId("folder").append(new Option("all folders", ""), ...folders.map((f) => new Option(f, f)));
     byId("folder").parentElement.hidden = false;

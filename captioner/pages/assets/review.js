@@ -96,7 +96,7 @@ function next() {
 function renew() {
   // the pictures stay in their places while one goes through them
   countKinds();
-  for (const [place, item] of [...list.children].entries()) {
+  for (const [place, item] of [...list.querySelectorAll("li")].entries()) {
     const result = shown[place];
     item.querySelector("p").textContent = result.text;
     item.querySelector(".marks").replaceWith(marks(result));
