@@ -19,7 +19,7 @@ from typing import Any
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
 from captioner.output.lines import Lines
-from captioner.output.made import DEFAULT_RECIPE, VERSION, Made, understood
+from captioner.output.made import BEFORE, VERSION, Made, understood
 from captioner.output.ours import NotOurs
 from captioner.output.shards import ENDED, shard_files
 from captioner.records import Caption, Generation, Picture, Recipe, Skipped, Stamp
@@ -221,7 +221,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     return {
         name: value
         for name, value in recipe.settings().items()
-        if name in IN_EVERY_LINE or value != DEFAULT_RECIPE[name]
+        if name in IN_EVERY_LINE or value != BEFORE[name]
     }
 
 
