@@ -112,7 +112,9 @@ class Provenance:
                 if value.get("result") == ENDED:
                     continue
                 made = understood(value, latest)
-                latest[made.image] = replace(made, by_a_shard=path.name != FILE_NAME)
+                if path.name != FILE_NAME:
+                    made = replace(made, by_a_shard=True)
+                latest[made.image] = made
             except (ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH):
                 strange += 1
         if strange and not ours:
