@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from captioner.asking.in_full import in_full
-from captioner.asking.language import is_in_another
+from captioner.asking.language import is_in_another, is_installed
 from captioner.asking.placeholders import filled, harmless, placeholders, refusal
 from captioner.asking.presets import preset_names, preset_of
 from captioner.asking.prompts import Prompts
@@ -443,6 +443,13 @@ def test_no_caption_is_taken_for_one_in_another_language() -> None:
 )
 def test_a_caption_in_another_language_is_told(text: str, another: bool) -> None:
     assert is_in_another(text, "de") is another
+
+
+def test_without_the_package_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_installed()
+    monkeypatch.setitem(sys.modules, "py3langid", None)  # as where it is not installed
+    assert not is_installed()
+    assert not is_in_another("Une maison rouge au toit vert au bord du lac.", "de")
 
 
 def test_languages_that_are_close_are_not_taken_for_one_another() -> None:

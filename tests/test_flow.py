@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import close_session
@@ -184,6 +185,39 @@ def test_the_summary_says_what_happened(run_flow: RunFlow, folders: Settings) ->
     assert summary["tokens"]["decode_per_second"] > 0
     assert summary["seconds"]["total"] >= summary["seconds"]["prefill"] > 0
     assert summary["peak_memory_bytes"] > summary["model"]["weight_bytes"]
+
+
+def test_a_run_with_a_schema_and_a_further_question_keeps_the_answers_as_fields(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    draw_picture(folders.input_dir / "a.png")
+    box = {"type": "integer", "minimum": 1, "maximum": 9}
+    schema: dict[str, Any] = {"type": "object", "properties": {"boxes": box}}
+    schema |= {"required": ["boxes"], "additionalProperties": False}
+    asked = {"answer_schema": schema, "ask": ("alt_text=Describe the contents of {name}.",)}
+    settings = Settings.model_validate(folders.model_dump(exclude_unset=True) | asked)
+    assert run_flow(settings).state.is_completed()
+    entry = json.loads((settings.output_dir / "a.json").read_bytes())
+    assert list(entry) == ["image", "prompt", "caption", "fields"]
+    assert set(entry["fields"]) == {"boxes", "alt_text"}
+    assert 1 <= entry["fields"]["boxes"] <= 9
+    assert json.loads(entry["caption"]) == {"boxes": entry["fields"]["boxes"]}
+    assert "flowchart" in entry["fields"]["alt_text"]
+    assert entries(settings) == [entry]
+    line = json.loads((settings.output_dir / "provenance.jsonl").read_bytes())
+    assert line["fields"] == entry["fields"]
+    assert json.loads(line["answer_schema"]) == schema
+    assert line["ask"] == ["alt_text=Describe the contents of a.png."]
+    assert run_flow(settings).task_runs.keys() == {
+        *("check_input_dir", "scan_images", "check_captions", "write_summary"),
+    }
+
+    # fields that a person changes are an edit, which the next run leaves
+    entry["fields"]["boxes"] = 7
+    (settings.output_dir / "a.json").write_text(json.dumps(entry))
+    other = settings.model_copy(update={"max_tokens": 9, "ask": ()})
+    assert "edited by hand" in run_flow(other).state.message
+    assert entries(settings) == [entry]
 
 
 def test_a_large_picture_is_scaled_down_and_the_log_says_so(

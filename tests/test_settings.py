@@ -132,6 +132,56 @@ def test_the_background_is_any_opaque_colour(colour: str, monkeypatch: Patch) ->
     assert Settings.model_validate({"background": colour}) == expected  # as the flow does
 
 
+SCHEMA = '{"type":"object","properties":{"a":{"type":"boolean"}}}'
+
+
+@pytest.mark.parametrize("flag", ["--schema", "--answer-schema"])
+def test_a_schema_is_read_from_its_file_wherever_it_is_named(
+    flag: str, monkeypatch: Patch, tmp_path: Path
+) -> None:
+    (tmp_path / "s.json").write_text(f"\n {SCHEMA}\n")
+    expected = DEFAULTS.model_copy(update={"answer_schema": SCHEMA})
+    for written in (str(tmp_path / "s.json"), SCHEMA):
+        for arguments in ([flag, written], [f"{flag}={written}"]):
+            assert parse(monkeypatch, *arguments).settings() == expected
+        with monkeypatch.context() as within:
+            within.setenv(variable(flag), written)
+            assert parse(within).settings() == expected
+
+
+def test_questions_may_hold_anything(monkeypatch: Patch) -> None:
+    asked = ('a=What, [in] {short} = "brief"?', "b-2=' --ask c=d", "c=\\")
+    expected = DEFAULTS.model_copy(update={"ask": asked})
+    arguments = ["--ask", asked[0], f"--ask={asked[1]}", "--ask", asked[2]]
+    assert parse(monkeypatch, *arguments).settings() == expected
+    monkeypatch.setenv("CAPTION_ASK", "\n".join(asked))
+    assert parse(monkeypatch).settings() == expected
+    assert parse(monkeypatch, "--ask", "x=y").ask == ("x=y",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--schema", "nowhere.json"], "--schema names no file: nowhere.json."),
+        (
+            ["--schema", '{"type": "object", "not": {}}'],
+            '--schema asks for what no answer can be held to: Unimplemented keys: ["not"].',
+        ),
+        (["--ask"], "--ask must be of the form NAME=PROMPT, such as 'alt_text=Write an alt text.', "
+         "not empty."),
+        (["--ask", "caption=x"], "--ask cannot ask for the caption, which --user-prompt does."),
+        (["--schema", SCHEMA, "--ask=a=b"], "--ask asks for a, which the schema has already."),
+    ],
+)  # fmt: skip
+def test_a_schema_or_question_that_cannot_be_is_one_sentence(
+    arguments: list[str],
+    sentence: str,
+    monkeypatch: Patch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert refused(monkeypatch, capsys, *arguments) == [sentence]
+
+
 PATHS = [flag for flag, (name, _) in SEED.items() if name in ("input_dir", "output_dir", "model")]
 
 

@@ -1,6 +1,7 @@
 """A picture on its way through the device, without a device: every end is an end, and the first."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,24 @@ def test_an_attempt_that_is_done_again_is_told_once(work: Work) -> None:
     work.begin(work.questions[0])
     work.finish(DONE)
     assert list(work.attempts()) == [1, 2]
+
+
+def test_a_caption_has_its_answers_and_their_trouble_and_cost() -> None:
+    reader = Reader(Picture("a.png", Path("a.png")), 0, "white")
+    work = Work(reader, replace(REQUEST, ask=("mood=How?", "place=Where?")))
+    caption, mood, place = work.questions
+    assert [each.request.user_prompt for each in work.questions] == ["What?", "How?", "Where?"]
+    assert mood.again("repeats itself")  # which concerns no other
+    assert [each.request.seed for each in work.questions] == [7, 8, 7]
+    cut = replace(DONE, text="A cell", finish_reason="length", flags=("truncated",))
+    work.answer(place, cut)
+    work.answer(mood, replace(DONE, text="Calm.", attempts=2, generated_tokens=5))
+    assert not work.ended
+    work.answer(caption, replace(DONE, fields={"n": 1}))
+    made = work.result()
+    assert (made.text, made.fields) == ("A box.", {"n": 1, "mood": "Calm.", "place": "A cell"})
+    assert (made.finish_reason, made.flags, made.attempts) == ("length", ("truncated",), 2)
+    assert (made.generated_tokens, round(made.seconds, 6)) == (11, 0.6)
 
 
 def test_the_first_end_counts(work: Work) -> None:

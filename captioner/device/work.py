@@ -143,6 +143,8 @@ def _together(names: Sequence[str], answers: Sequence[Generation]) -> Generation
     return replace(
         caption,
         fields=(caption.fields or {}) | fields,
+        # a caption depends on --max-tokens where the limit may have cut any of its answers
+        finish_reason=next((a.finish_reason for a in answers if a.finish_reason != "stop"), "stop"),
         generated_tokens=sum(answer.generated_tokens for answer in answers),
         prefill_seconds=sum(answer.prefill_seconds for answer in answers),
         decode_seconds=sum(answer.decode_seconds for answer in answers),

@@ -19,11 +19,10 @@ from typing import Any
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
 from captioner.output.lines import Lines
-from captioner.output.made import VERSION, Made, understood
+from captioner.output.made import BEFORE, VERSION, Made, understood
 from captioner.output.ours import NotOurs
 from captioner.output.shards import ENDED, shard_files
 from captioner.records import Caption, Generation, Picture, Recipe, Skipped, Stamp
-from captioner.settings import Settings
 from captioner.text import counted, printable
 
 FILE_NAME = "provenance.jsonl"
@@ -222,7 +221,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     return {
         name: value
         for name, value in recipe.settings().items()
-        if name in IN_EVERY_LINE or value != Settings.model_fields[name].default
+        if name in IN_EVERY_LINE or value != BEFORE[name]
     }
 
 

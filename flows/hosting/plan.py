@@ -69,6 +69,7 @@ def _rows(found: Forecast, settings: Settings) -> Iterator[Row]:
         yield "Left out", unread_in_words(found.scan.unread)
     if found.scan.ignored:
         yield "Ignored", found.scan.ignored
+    yield from (("Prompt", remark) for remark in found.remarks)
     if not found.scan.pictures:
         return
     if plan.up_to_date:
