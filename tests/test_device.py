@@ -561,6 +561,7 @@ def test_a_device_that_has_died_says_so_to_everyone(made: Path, pictures: list[P
         (3, GPU_REFUSES, "has died ([METAL] Command buffer execution failed: Ignored"),
         (3, NO_SPACE, ", since it is full: free space there, or name another folder with TMPDIR."),
     ],
+    ids=["GPU", "GPU, batch", "compiler, batch"],
 )
 def test_row_18_a_gpu_that_refuses_everything_is_a_dead_device(
     made: Path, pictures: list[Path], batch_size: int, error: str, said: str

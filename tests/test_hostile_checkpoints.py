@@ -270,6 +270,7 @@ def test_row_19_what_numpy_cannot_take_fails_one_picture(
     picture = load_image(draw_picture(tmp_path / "a.png"), 0)
     request = Request(DEFAULT_USER_PROMPT, None, 8, 0.0)
     assert isinstance(model.prepare(picture, request).arrays["input_ids"], np.ndarray)
-    vars(model)["_processor"] = Odd(vars(model)["_processor"], name, odd)
+    preparer = vars(vars(model)["_preparer"])
+    preparer["_processor"] = Odd(preparer["_processor"], name, odd)
     with pytest.raises(CaptionError, match=r"^the model's processor "):
         model.prepare(picture, request)
