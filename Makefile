@@ -69,10 +69,10 @@ mac: $(VENV)/.test ## Resolve for macOS 14 and Python 3.11 to 3.14; with WHEELS=
 clean: ## Remove the virtual environment and what a run wrote
 	rm -rf $(VENV) output
 
-# Each stamp says that the environment holds what pyproject.toml asks for.
+# Each stamp says that the environment holds what pyproject.toml asks for. On a Mac, [cpu] adds nothing.
 $(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (about 1.1 GB; a minute or two)..."
-	@$(PIP) install --constraint constraints.txt --editable .
+	@$(PIP) install --constraint constraints.txt --editable '.[cpu]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
@@ -81,7 +81,7 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@ $(VENV)/.run
 
 $(VENV)/.pictures: pyproject.toml constraints.txt | $(BIN)/python
-	@$(PIP) install --constraint constraints.txt --editable '.[pictures]'
+	@$(PIP) install --constraint constraints.txt --editable '.[cpu,pictures]'
 	@touch $@ $(VENV)/.run
 
 $(BIN)/python:

@@ -28,7 +28,7 @@ class Machine:
     processor: str
     cores: int
     memory_gb: float
-    blas: str
+    computes_on: str  # a GPU, or a BLAS
     python: str
     packages: dict[str, str]
 
@@ -37,7 +37,7 @@ class Machine:
         packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
         return (
             f"{self.processor}, {self.cores} cores, {self.memory_gb:.0f} GB, {self.system}, "
-            f"BLAS: {self.blas}, Python {self.python}, {packages}"
+            f"{self.computes_on}, Python {self.python}, {packages}"
         )
 
 
@@ -65,6 +65,14 @@ def measured(threads: int | None = None, **more: str) -> dict[str, str]:
     }
 
 
+def gpu() -> str | None:
+    """What MLX computes on by itself, by its name; None when that is the CPU."""
+    import mlx.core as mx
+
+    on_gpu = mx.default_device() == mx.Device(mx.gpu)
+    return f"GPU: {mx.device_info()['device_name']}" if on_gpu else None
+
+
 def blas_threads() -> str:
     """What OPENBLAS_NUM_THREADS says, for all systems alike; otherwise each does as it likes."""
     number = os.environ.get("OPENBLAS_NUM_THREADS")
@@ -75,15 +83,14 @@ def this_machine() -> Machine:
     """What this program runs on."""
     packages = {name: version(name) for name in ("mlx", "mlx-vlm", "prefect")}
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    blas = "Accelerate" if sys.platform == "darwin" else openblas() or "reference (slow)"
-    if openblas():
-        blas += f" with {blas_threads()}"
+    blas = openblas()
+    by_blas = f"BLAS: {f'{blas} with {blas_threads()}' if blas else 'reference (slow)'}"
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         processor=_processor(),
         cores=os.cpu_count() or 1,
         memory_gb=round(pages / 1e9, 1),
-        blas=blas,
+        computes_on=gpu() or by_blas,
         python=platform.python_version(),
         packages=packages,
     )

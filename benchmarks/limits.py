@@ -1,9 +1,10 @@
 """How far prefill and decode are from what this machine can do, measured in one process.
 
-    python -m benchmarks.limits CHECKPOINT PICTURE...
+    python -m benchmarks.limits CHECKPOINT BATCH_SIZE PICTURE...
 
-Decode has to read all weights of the language model for every step, so its limit is the memory's
-bandwidth; prefill is matrix products, so its limit is their rate. Prints a JSON object.
+A decode step has to read all weights of the language model once, and what is kept of each row's
+tokens: its limit is the memory's bandwidth. Prefill is matrix products: its limit is their rate.
+Both are measured in the type of the checkpoint's numbers. Prints a JSON object.
 """
 
 import json
@@ -26,16 +27,16 @@ from captioner.device.model import MlxModel
 from captioner.device.rows import Request, Row, Rows
 
 COPIED_FLOATS = 1 << 27  # 512 MB, far beyond any cache
-MATVEC_SHAPE = (16_384, 4_096)  # 256 MB
-MATMUL_SIDE = 2_048
-BATCH = 8
+MATVEC_SHAPE = (16_384, 4_096)
+MATMUL_SIDE = {"cpu": 2_048, "gpu": 8_192}
 STEPS = 24  # timed decode steps
 
 
-def measure(checkpoint: Path, pictures: list[Path]) -> dict[str, float]:
+def measure(checkpoint: Path, pictures: list[Path], batch_size: int) -> dict[str, float]:
     """The figures of `main`, from a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.limits", str(checkpoint), str(batch_size)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.limits", str(checkpoint), *map(str, pictures)],
+        [*command, *map(str, pictures)],
         env=measured(),
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -45,29 +46,35 @@ def measure(checkpoint: Path, pictures: list[Path]) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def main(checkpoint: Path, pictures: list[Path]) -> dict[str, float]:
+def main(checkpoint: Path, batch_size: int, pictures: list[Path]) -> dict[str, float]:
     """Bandwidth, matrix rate, and what prefill and decode make of them."""
     import mlx.core as mx
 
-    figures = {
-        "copy_read_gb_per_s": _copy_rate() / 1e9,
-        "matvec_gb_per_s": _matvec_rate(mx) / 1e9,
-        "matmul_gflop_per_s": _matmul_rate(mx) / 1e9,
-    }
+    device = "gpu" if mx.default_device() == mx.Device(mx.gpu) else "cpu"
     model = MlxModel(checkpoint)
-    request = Request(PROMPT, None, BATCH * STEPS, 0.0)
-    prepared = [model.prepare(Image.open(path).convert("RGB"), request) for path in pictures]
     network: Any = model._model
-    step_bytes = _decode_bytes(network)
+    dtype = network.vision_tower.patch_embed.proj.weight.dtype
+    figures = {
+        "copy_read_gb_per_s": (_gpu_copy_rate(mx) if device == "gpu" else _copy_rate()) / 1e9,
+        "matvec_gb_per_s": _matvec_rate(mx, dtype) / 1e9,
+        "matmul_gflop_per_s": _matmul_rate(mx, dtype, MATMUL_SIDE[device]) / 1e9,
+    }
+    request = Request(PROMPT, None, 2 * batch_size + 2 * STEPS, 0.0)
+    prepared = [model.prepare(Image.open(path).convert("RGB"), request) for path in pictures]
+    many = (prepared * batch_size)[:batch_size]
     prefill, one = _timed(model, model.rows(1), prepared[:1], request)
+    _, all_rows = _timed(model, model.rows(batch_size), many, request)
     operations = _prefill_operations(network, prepared[0])
-    _, eight = _timed(model, model.rows(BATCH), (prepared * BATCH)[:BATCH], request)
+    one_bytes = _decode_bytes(checkpoint, network, prepared[:1])
+    many_bytes = _decode_bytes(checkpoint, network, many)
     return figures | {
-        "decode_step_bytes": step_bytes,
+        "batch_size": batch_size,
+        "decode_step_bytes": one_bytes,
         "decode_step_ms": one * 1e3,
-        "decode_gb_per_s": step_bytes / one / 1e9,
-        "batched_decode_step_ms": eight * 1e3,
-        "batched_decode_gb_per_s": step_bytes / eight / 1e9,
+        "decode_gb_per_s": one_bytes / one / 1e9,
+        "batched_decode_step_bytes": many_bytes,
+        "batched_decode_step_ms": all_rows * 1e3,
+        "batched_decode_gb_per_s": many_bytes / all_rows / 1e9,
         "prefill_tokens": prepared[0].prompt_tokens,
         "prefill_ms": prefill * 1e3,
         "prefill_gflop_per_s": operations / prefill / 1e9,
@@ -99,28 +106,50 @@ def _timed(
     return fastest, median(seconds)
 
 
-def _decode_bytes(network: Any) -> int:
-    """The weights that a decode step reads: all but the embedding, of which it reads a row."""
-    from mlx.utils import tree_flatten
+def _decode_bytes(checkpoint: Path, network: Any, rows: list[Prepared]) -> float:
+    """What a decode step of these rows has to read: each weight of the checkpoint once, of the
+    embedding next to nothing, of the experts those that are asked; and all keys and values."""
+    import mlx.core as mx
 
-    weights = tree_flatten(network.language_model.parameters())
-    return sum(int(value.nbytes) for name, value in weights if "embed_tokens" not in name)
+    text = network.config.text_config
+    asked = _experts_asked(text, len(rows))
+    total = 0.0
+    for file in checkpoint.glob("*.safetensors"):
+        weights: Any = mx.load(str(file))  # no weight is read for that
+        for name, value in weights.items():
+            if "language_model" in name and "embed_tokens" not in name:
+                total += value.nbytes * (asked if value.ndim == 3 else 1)
+    number = network.vision_tower.patch_embed.proj.weight.dtype.size
+    kept = 2 * text.num_hidden_layers * text.num_key_value_heads * text.head_dim * number
+    return float(total + kept * sum(row.prompt_tokens for row in rows))
+
+
+def _experts_asked(text: Any, rows: int) -> float:
+    """The share of the experts that so many rows ask for, if each asks for any; 1 without any."""
+    experts = getattr(text, "num_experts", 0)
+    return float(1 - (1 - text.num_experts_per_tok / experts) ** rows) if experts else 1.0
 
 
 def _prefill_operations(network: Any, prepared: Prepared) -> float:
-    """Multiplications and additions of the matrix products of one prefill."""
+    """Multiplications and additions of the matrix products of one prefill, vision tower and all."""
     from mlx.utils import tree_flatten
 
     patches = len(prepared.arrays["pixel_values"])
     tokens = prepared.prompt_tokens
+    text, vision = network.config.text_config, network.config.vision_config
+    bits = {name: part.bits for name, part in network.named_modules() if hasattr(part, "bits")}
     total = 0.0
     for name, value in tree_flatten(network.parameters()):
-        if value.ndim < 2 or "embed_tokens" in name or "pos_embed" in name or "lm_head" in name:
+        layer, _, kind = name.rpartition(".")
+        if kind != "weight" or any(part in name for part in ("embed", "lm_head", "norm")):
             continue
-        merged = "merger" in name  # sees four patches as one
-        rows = tokens if "language_model" in name else patches // 4 if merged else patches
-        total += 2.0 * value.size * rows
-    text, vision = network.config.text_config, network.config.vision_config
+        size = value.size * 32 // bits[layer] if layer in bits else value.size
+        if "language_model" in name:
+            rows = tokens * (_experts_asked(text, 1) if value.ndim == 3 else 1)
+        else:
+            rows = patches // 4 if "merger" in name else patches  # it sees four patches as one
+        total += 2.0 * size * rows
+    total += 2.0 * patches * network.vision_tower.patch_embed.proj.weight.size
     width = text.num_attention_heads * text.head_dim
     attention = text.num_hidden_layers * width * tokens**2
     return float(total + 4.0 * (attention + vision.depth * vision.hidden_size * patches**2))
@@ -146,19 +175,28 @@ def _copy_rate() -> float:
     return float(source.nbytes / seconds)
 
 
-def _matvec_rate(mx: Any) -> float:
+def _gpu_copy_rate(mx: Any) -> float:
+    """Bytes that the GPU reads in a second while it writes as many."""
+    source = mx.random.normal((COPIED_FLOATS,))
+    mx.eval(source)
+    return float(source.nbytes / _best(lambda: mx.eval(source + 1)))
+
+
+def _matvec_rate(mx: Any, dtype: Any) -> float:
     """Bytes of weights that are read in a second by one large layer for one row."""
-    weights, row = mx.ones(MATVEC_SHAPE), mx.ones((1, MATVEC_SHAPE[1]))
+    weights = mx.random.normal(MATVEC_SHAPE).astype(dtype)
+    row = mx.random.normal((1, MATVEC_SHAPE[1])).astype(dtype)
     mx.eval(weights, row)
     return float(weights.nbytes / _best(lambda: mx.eval(row @ weights.T)))
 
 
-def _matmul_rate(mx: Any) -> float:
-    """Multiplications and additions in a second of a large float32 matrix product."""
-    square = mx.ones((MATMUL_SIDE, MATMUL_SIDE))
+def _matmul_rate(mx: Any, dtype: Any, side: int) -> float:
+    """Multiplications and additions in a second of a large matrix product."""
+    square = mx.random.normal((side, side)).astype(dtype)
     mx.eval(square)
-    return float(2.0 * MATMUL_SIDE**3 / _best(lambda: mx.eval(square @ square)))
+    return float(2.0 * side**3 / _best(lambda: mx.eval(square @ square)))
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])))
+    files = [Path(name) for name in sys.argv[3:]]
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), files)))

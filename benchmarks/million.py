@@ -122,12 +122,14 @@ def write_provenance(path: Path, keys: list[str], pictures: Path | None = None) 
 
 
 def measured(what: str, do: Callable[[], T]) -> T:
-    """Do it, and print how long that took and how much memory the process has had so far."""
-    began = time.perf_counter()
+    """Do it, and print how long that took, of the clock and of the processor, and how much memory
+    the process has had so far."""
+    began, busy = time.perf_counter(), time.process_time()
     result = do()
-    seconds = time.perf_counter() - began
+    seconds, cpu = time.perf_counter() - began, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
-    print(f"  {what}: {seconds:.1f} s; at most {peak:.1f} GB so far", flush=True)
+    figures = f"{seconds:.1f} s, {cpu:.1f} s of the processor; at most {peak:.1f} GB so far"
+    print(f"  {what}: {figures}", flush=True)
     return result
 
 

@@ -22,6 +22,7 @@ from benchmarks.environment import (
     MISSING_OPENBLAS,
     RESULTS,
     ROOT,
+    gpu,
     measured,
     openblas,
     this_machine,
@@ -37,7 +38,7 @@ def main() -> None:
     options = _options()
     end_tidily()
     machine = this_machine()
-    if sys.platform.startswith("linux") and not openblas():
+    if not gpu() and not openblas():
         print(f"*** {MISSING_OPENBLAS} ***", file=sys.stderr)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as scratch:
@@ -76,11 +77,14 @@ def _options() -> argparse.Namespace:
 
 
 def _systems(options: argparse.Namespace) -> dict[str, int]:
-    """Each system with its batch size; `bare` and `e` come once for each."""
+    """Each system with its batch size; `bare` and `e` come once for each, unless they name one."""
     sizes = [int(size) for size in options.batch_sizes.split(",")]
     found = {}
     for name in options.systems.split(","):
-        if name == "bare":
+        letters = name.rstrip("0123456789")
+        if letters != name:  # such as e16
+            found[name] = int(name.removeprefix(letters))
+        elif name == "bare":
             found.update({f"bare{size}": size for size in (1, *sizes)})
         elif name == "e":
             found.update({f"e{size}": size for size in sizes})
@@ -117,7 +121,8 @@ def _measured(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     if not options.only_throughput:
         more["scan_seconds"] = cost.scan_seconds(scratch / "scan")
         _say("the limits of this machine")
-        more["limits"] = limits.measure(model, mixed[: limits.BATCH])
+        most = max(systems.values())
+        more["limits"] = limits.measure(model, mixed[:most], most)
     return report.summarised(bench.runs, len(mixed)) | more
 
 

@@ -20,6 +20,7 @@ from benchmarks import pictures
 from benchmarks.checkpoint import EMBEDDED
 from benchmarks.environment import ROOT, this_machine
 from captioner.asking.prompts import Prompts
+from captioner.checkpoint.find import known_revision
 from captioner.output.folder import PROVENANCE, OutputFolder
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
@@ -27,27 +28,6 @@ from captioner.records import Caption, Generation, Recipe
 from captioner.settings import Settings
 
 PARTS = 10  # folders on each level but the last
-STEP = """
-import resource, sys, time
-from pathlib import Path
-from captioner.checkpoint.find import known_revision
-from captioner.output.folder import OutputFolder
-from captioner.pictures.scan import scan
-from captioner.records import Recipe
-from captioner.settings import Settings
-
-settings = Settings(
-    input_dir=Path(sys.argv[1]), output_dir=Path(sys.argv[2]), model=Path(sys.argv[3]),
-    recursive=True,
-)
-began = time.perf_counter()
-found = scan(settings.input_dir, recursive=True, output_dir=settings.output_dir)
-scanned = time.perf_counter()
-recipe = Recipe.of(settings, known_revision(settings))
-plan, _ = OutputFolder(settings.output_dir).preview(found, settings, recipe, Prompts(settings).of)
-planned = time.perf_counter()
-print(scanned - began, planned - scanned, len(plan.todo), len(plan.up_to_date))
-"""
 
 
 def make_tree(directory: Path, files: int, folders: int) -> None:
@@ -103,10 +83,10 @@ def measured(command: list[str]) -> tuple[str, float, float, int]:
 def measure(settings: Settings, what: str) -> None:
     """Print a line about the scan and the plan, and one about the command with `--plan`."""
     places = [str(settings.input_dir), str(settings.output_dir)]
-    said, _, _, peak = measured([sys.executable, "-c", STEP, *places, str(EMBEDDED)])
+    said, _, _, peak = measured([sys.executable, "-m", "benchmarks.tree", "--step", *places])
     scanning, planning, todo, done = said.split()
     print(
-        f"{what}: scan {float(scanning):.1f} s, plan {float(planning):.1f} s, {peak} MB "
+        f"{what}: scan {float(scanning):.1f} s, plan {float(planning):.1f} s of CPU, {peak} MB "
         f"({todo} to caption, {done} up to date)"
     )
     command = [sys.executable, "flows/caption_flow.py", places[0], "--output-dir", places[1]]
@@ -115,24 +95,38 @@ def measure(settings: Settings, what: str) -> None:
     print(f"{what}: --plan {seconds:.1f} s, {cpu:.1f} s of CPU, {peak} MB", flush=True)
 
 
+def step(settings: Settings) -> None:
+    """The scan and the plan; prints the CPU seconds of both, and what is to be done."""
+    began = time.process_time()
+    found = scan(settings.input_dir, recursive=True, output_dir=settings.output_dir)
+    scanned = time.process_time()
+    recipe = Recipe.of(settings, known_revision(settings))
+    output, ask = OutputFolder(settings.output_dir), Prompts(settings).of
+    plan, _ = output.preview(found, settings, recipe, ask)
+    planned = time.process_time()
+    print(scanned - began, planned - scanned, len(plan.todo), len(plan.up_to_date))
+
+
+def settings_of(input_dir: Path, output_dir: Path) -> Settings:
+    """Those of every step."""
+    return Settings(input_dir=input_dir, output_dir=output_dir, model=EMBEDDED, recursive=True)
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--folders", type=int, default=1_000)
+    parser.add_argument("--step", nargs=2, type=Path, help="for the processes that are measured")
     asked = parser.parse_args()
-    from captioner.checkpoint.find import known_revision
-
+    if asked.step:
+        step(settings_of(*asked.step))
+        return
     print(this_machine().described(), flush=True)
     for part in (10, 1):
         files, folders = asked.files // part, asked.folders // part
         with tempfile.TemporaryDirectory() as name:
-            settings = Settings(
-                input_dir=Path(name) / "in",
-                output_dir=Path(name) / "out",
-                model=EMBEDDED,
-                recursive=True,
-            )
+            settings = settings_of(Path(name) / "in", Path(name) / "out")
             make_tree(settings.input_dir, files, folders)
             size = f"{files:,} files in {folders:,} folders"
             measure(settings, f"{size}, nothing captioned")

@@ -6,10 +6,11 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
 
 from captioner.text import printable
 
@@ -74,6 +75,13 @@ def _language(value: str) -> str:
     return value
 
 
+def at_least_one(value: Any) -> Any:
+    """A list that is not empty; pydantic's own bound would be said beside what is wrong in it."""
+    if not value:
+        raise PydanticCustomError("at_least_one", "Input should be one or more")
+    return value
+
+
 def _place(value: Any) -> Any:
     """A path as a person writes it, wherever it comes from: `~` and `~user` are home folders."""
     if value == "":  # Path("") is the current directory, which nobody meant
@@ -113,3 +121,11 @@ Language = Annotated[
 ]
 Place = Annotated[Path, BeforeValidator(_place)]
 Colour = Annotated[str, AfterValidator(_colour)]
+Format = Literal["png", "jpg", "jpeg", "webp", "avif", "gif", "tiff", "bmp", "heic", "all"]
+FORMATS = tuple(name for name in get_args(Format) if name != "all")
+Formats = Annotated[
+    tuple[Format, ...],
+    NoDecode,  # a variable holds `png,heic` like the flag
+    BeforeValidator(split_at_commas),
+    AfterValidator(at_least_one),
+]

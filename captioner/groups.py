@@ -22,6 +22,7 @@ from pydantic_settings import NoDecode
 from captioner.answers import asked_twice, read_asks, read_schema
 from captioner.fields import (
     Colour,
+    Formats,
     InRecipe,
     Language,
     NotInRecipe,
@@ -35,7 +36,6 @@ DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE, MAX_TOKENS = 32, 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
 MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
-FORMATS = ("png", "jpg", "jpeg", "webp", "avif", "gif", "tiff", "bmp", "heic")
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
 
 
@@ -212,19 +212,13 @@ class ModelSettings(_Group):
 class PictureSettings(_Group):
     """Which files are pictures, and how the model sees one."""
 
-    formats: Annotated[
-        tuple[
-            Literal["png", "jpg", "jpeg", "webp", "avif", "gif", "tiff", "bmp", "heic", "all"], ...
-        ],
-        NoDecode,  # a variable holds `png,heic` like the flag
-        BeforeValidator(split_at_commas),
-        NotInRecipe("the file's own bytes count, whatever its format"),
-    ] = Field(
-        default=("png", "jpg", "jpeg"),
-        min_length=1,
-        title="Picture formats",
-        description="The files that are captioned, by their suffixes: png, jpg, jpeg, webp, avif, "
-        "gif, tiff, bmp, heic, or all.",
+    formats: Annotated[Formats, NotInRecipe("the file's own bytes count, whatever its format")] = (
+        Field(
+            default=("png", "jpg", "jpeg"),
+            title="Picture formats",
+            description="The files that are captioned, by their suffixes: png, jpg, jpeg, webp, "
+            "avif, gif, tiff, bmp, heic, or all.",
+        )
     )
     max_pixels: Annotated[int, InRecipe("pixel cap")] = Field(
         default=2_097_152,

@@ -8,9 +8,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from captioner.fields import MAX_SHARDS, InRecipe, NotInRecipe
+from captioner.fields import FORMATS, MAX_SHARDS, InRecipe, NotInRecipe
 from captioner.groups import (
-    FORMATS,
     AgainSettings,
     DecodingSettings,
     DeviceSettings,

@@ -9,7 +9,6 @@ from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.output.folder import OutputFolder
 from captioner.pictures.evicted import evicted
-from captioner.pictures.scan import FOLDER_PROMPT
 from captioner.plan import Plan, Scan, unasked_in_words
 from captioner.records import Recipe
 from captioner.run import Run
@@ -30,21 +29,13 @@ def check_captions(scan: Scan, run: Run, output: OutputFolder) -> Plan:
     recipe = Recipe.of(run.settings, known_revision(run.settings))
     prompts = Prompts(run.settings)
     plan = output.plan(scan, run.settings, recipe, prompts.of)
-    _log_folder_prompts(prompts)
+    for remark in prompts.remarks():
+        get_run_logger().info("%s", remark)
     _log(plan, overwrite=run.settings.overwrite)
     if plan.unasked:
         get_run_logger().info("Kept: %s", unasked_in_words(plan, run.settings))
     _log_evicted(plan)
     return plan
-
-
-def _log_folder_prompts(prompts: Prompts) -> None:
-    logger = get_run_logger()
-    if folders := prompts.of_folders:
-        pictures = counted(folders.total(), "picture has", "pictures have")
-        logger.info("%s the prompt of a folder: %s", pictures, listed(folders))
-    if prompts.passed_over:
-        logger.info("%s is passed over, since --user-prompt is given", FOLDER_PROMPT)
 
 
 def _log(plan: Plan, overwrite: bool) -> None:

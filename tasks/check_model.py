@@ -4,7 +4,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from captioner.checkpoint.find import MissingCheckpoint, find_checkpoint
-from captioner.device.model import require_mlx_vlm
+from captioner.device.installed import require_mlx
 from captioner.records import Checkpoint
 from captioner.run import Run
 
@@ -14,9 +14,9 @@ def check_model(run: Run) -> Checkpoint | MissingCheckpoint:
     """The checkpoint in `--model` or in the Hub cache, or what a download has to bring.
 
     Raises:
-        CheckpointError: mlx-vlm is not installed, or the directory cannot be mended by a download.
+        CheckpointError: MLX or mlx-vlm is missing, or the directory cannot be mended by a download.
     """
-    require_mlx_vlm()
+    require_mlx()
     checkpoint = find_checkpoint(run.settings)
     if isinstance(checkpoint, MissingCheckpoint):
         for problem in checkpoint.problems:

@@ -100,7 +100,7 @@ class Machine:
     shared: Path  # as it is called there
     environment: dict[str, str]
     worker: Process | None = None
-    log: list[Path] = field(default_factory=list)
+    started: list[Process] = field(default_factory=list)
 
     @property
     def checkout(self) -> Path:
@@ -110,7 +110,7 @@ class Machine:
         """A command of this Python's modules, in the machine's checkout."""
         path = self.home / f"{log}.txt"
         with path.open("a") as file:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 cwd=self.checkout,
                 env=self.environment | environment,
@@ -120,6 +120,8 @@ class Machine:
                 start_new_session=True,
                 preexec_fn=hears_hangups,
             )
+        self.started.append(process)
+        return process
 
     def said(self, log: str = "log") -> str:
         return (self.home / f"{log}.txt").read_text()
@@ -133,11 +135,14 @@ class Machine:
     def kill_worker(self) -> None:
         """As when the power goes: the worker, and what it runs."""
         assert self.worker
-        for pid in {self.worker.pid, *descendants(self.worker.pid)}:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.worker.wait()
+        _kill(self.worker)
         self.worker = None
+
+    def end(self) -> None:
+        """End all that runs on it."""
+        for process in self.started:
+            if process.poll() is None:
+                _kill(process)
 
 
 @dataclass
@@ -188,8 +193,7 @@ class Team:
                     machine.start_worker()
                 yield machine
             finally:
-                if machine.worker:
-                    machine.kill_worker()
+                machine.end()
 
     def _its_own(self, home: Path, shared: Path) -> dict[str, str]:
         return {
@@ -200,6 +204,13 @@ class Team:
             "CAPTION_INPUT_DIR": str(shared / "in"),
             "CAPTION_OUTPUT_DIR": str(shared / "out"),
         }
+
+
+def _kill(process: Process) -> None:
+    for pid in {process.pid, *descendants(process.pid)}:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager
@@ -290,7 +301,8 @@ def without_times(output: Path) -> dict[str, object]:
         if path.name == "provenance.jsonl":
             every = [json.loads(line) for line in text.splitlines()]
             for line in every:
-                del line["at"], line["seconds"]
+                del line["at"]
+                line.pop("seconds", None)  # of a caption
             found[name] = {line["image"]: line for line in every}
         elif path.name == "summary.json":
             said = json.loads(text)

@@ -23,6 +23,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from flows.hosting.ui import descendants
 from tests.conftest import draw_picture
 from tests.fleets import (
+    MODEL,
     PASSWORD,
     Machine,
     Process,
@@ -184,9 +185,50 @@ def small(fleet: Fleet) -> None:
     poor.start_worker()
 
 
+def interrupted(fleet: Fleet) -> None:
+    """Ctrl-C at the dispatcher, which is started again when the shards have ended."""
+    fleet.dispatch()
+    fleet.until(10)
+    assert fleet.dispatcher
+    fleet.dispatcher.send_signal(signal.SIGINT)
+    fleet.figures["exit code of the first"] = fleet.dispatcher.wait(60)
+
+    def all_ended() -> bool:
+        return all(run.state and run.state.is_final() for run in shards_of(fleet.client))
+
+    wait_for(all_ended)
+    fleet.dispatch()
+    fleet.end()
+
+
+def deployed(fleet: Fleet) -> None:
+    """Nothing is lost; the dispatcher is a run of its deployment."""
+    worker = fleet.boss.start("prefect", "worker", "start", "--pool", "fleet", log="dispatcher")
+    deployment = fleet.client.read_deployment_by_name("caption-fleet/several-machines")
+    parameters = {
+        "model": {"model": MODEL},
+        "decoding": {"max_tokens": 24},
+        "pictures": {"max_pixels": 16384},
+        "fleet": {"shards": fleet.shards},
+    }
+    run = fleet.client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+    def ended() -> bool:
+        state = fleet.client.read_flow_run(run.id).state
+        return bool(state and state.is_final())
+
+    wait_for(ended, lambda: fleet.boss.said("dispatcher"))
+    state = fleet.client.read_flow_run(run.id).state
+    fleet.figures["state"] = state.name if state else None
+    worker.terminate()
+
+
 SCENARIOS: dict[str, Callable[[Fleet], None]] = {
     each.__name__: each
-    for each in (plain, killed, asleep, added, server, dispatcher, folder, small)
+    for each in (
+        *(plain, killed, asleep, added, server, dispatcher, folder, small),
+        *(interrupted, deployed),
+    )
 }
 
 
@@ -201,7 +243,7 @@ def too_large(home: Path) -> Path:
     place = home / "too-large"
     if not place.exists():
         shutil.copytree(CHECKPOINT, place)
-        header = {"weight": {"dtype": "U8", "shape": [1 << 44], "data_offsets": [0, 1 << 44]}}
+        header = {"weight": {"dtype": "U8", "shape": [1 << 42], "data_offsets": [0, 1 << 42]}}
         data = json.dumps(header).encode()
         for path in place.glob("*.safetensors"):
             path.unlink()
@@ -209,7 +251,7 @@ def too_large(home: Path) -> Path:
             path.unlink()
         with (place / "model.safetensors").open("wb") as file:
             file.write(struct.pack("<Q", len(data)) + data)
-            file.truncate(len(data) + 8 + (1 << 44))
+            file.truncate(len(data) + 8 + (1 << 42))  # 4 TB, of which the disk has a page
     return place
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from captioner.asking.in_full import in_full
-from captioner.asking.language import is_in_another
+from captioner.asking.language import is_in_another, is_installed
 from captioner.asking.placeholders import filled, harmless, placeholders, refusal
 from captioner.asking.presets import preset_names, preset_of
 from captioner.asking.prompts import Prompts
@@ -396,6 +396,38 @@ def test_a_language_is_asked_for_in_the_words_of_the_preset_or_with_a_sentence(t
     )
 
 
+HOUSES = {
+    "de": "Ein rotes Haus mit einem grünen Dach steht am See.",
+    "en": "A red house with a green roof by the lake.",
+    "fr": "Une maison rouge au toit vert au bord du lac.",
+    "es": "Una casa roja con tejado verde junto al lago.",
+    "pt": "Uma casa vermelha com telhado verde à beira do lago.",
+    "it": "Una casa rossa con il tetto verde in riva al lago.",
+    "nl": "Een rood huis met een groen dak aan het meer.",
+    "sv": "Ett rött hus med grönt tak vid sjön.",
+    "no": "Et rødt hus med grønt tak ved innsjøen.",
+    "da": "Et rødt hus med grønt tag ved søen.",
+    "fi": "Punainen talo, jossa on vihreä katto järven rannalla.",
+    "pl": "Czerwony dom z zielonym dachem nad jeziorem.",
+    "cs": "Červený dům se zelenou střechou u jezera.",
+    "ja": "湖のほとりに緑の屋根の赤い家があります。",
+    "zh": "湖边有一座绿色屋顶的红房子。",
+    "ko": "호숫가에 초록 지붕의 빨간 집이 있습니다.",
+    "ru": "Красный дом с зелёной крышей у озера.",
+    "uk": "Червоний будинок із зеленим дахом біля озера.",
+    "id": "Sebuah rumah merah dengan atap hijau di tepi danau.",
+    "tr": "Göl kenarında yeşil çatılı kırmızı bir ev.",
+    "hr": "Crvena kuća sa zelenim krovom pokraj jezera.",
+    "sr": "Црвена кућа са зеленим кровом поред језера.",
+    "ca": "Una casa vermella amb teulada verda al costat del llac.",
+    "gl": "Unha casa vermella con tellado verde á beira do lago.",
+}
+
+
+def test_no_caption_is_taken_for_one_in_another_language() -> None:
+    assert [code for code, text in HOUSES.items() if is_in_another(text, code)] == []
+
+
 @pytest.mark.parametrize(
     ("text", "another"),
     [
@@ -411,6 +443,13 @@ def test_a_language_is_asked_for_in_the_words_of_the_preset_or_with_a_sentence(t
 )
 def test_a_caption_in_another_language_is_told(text: str, another: bool) -> None:
     assert is_in_another(text, "de") is another
+
+
+def test_without_the_package_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_installed()
+    monkeypatch.setitem(sys.modules, "py3langid", None)  # as where it is not installed
+    assert not is_installed()
+    assert not is_in_another("Une maison rouge au toit vert au bord du lac.", "de")
 
 
 def test_languages_that_are_close_are_not_taken_for_one_another() -> None:

@@ -271,6 +271,12 @@ def test_the_deployments_are_as_prefect_yaml_says_and_start_nothing(
     (schedule,) = deployment(client, "nightly").schedules
     assert schedule.schedule == CronSchedule(cron="0 2 * * *", timezone=ZONE)
     assert not schedule.active
+    for name in ("caption-images/shard", "caption-fleet/several-machines"):
+        made = client.read_deployment_by_name(name)
+        assert made.pull_steps == [{"flows.hosting.deploying.own_checkout": {}}]
+        assert str(ui.project) not in made.model_dump_json()  # each machine knows where things are
+        assert made.parameters == {} and "fleet" in made.tags
+        assert made.job_variables == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
     assert client.read_flow_runs() == []
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from benchmarks.checkpoint import make_checkpoint
 from captioner.device.device import Device
 from captioner.device.encoding import Prepared
+from captioner.device.model import MlxModel, usable_memory_bytes
 from captioner.device.rows import Request
 from captioner.device.troubles import cannot_compile, is_out_of_memory
 from captioner.device.work import Work
@@ -33,7 +34,7 @@ from captioner.errors import (
 from captioner.pictures.reading import Reader
 from captioner.records import Generation, Picture
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
-from tests.float32 import dequantise, looping, seeing_small_pictures
+from tests.float32 import dequantise, in_bfloat16, looping, seeing_small_pictures
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(120)]
 
@@ -560,6 +561,7 @@ def test_a_device_that_has_died_says_so_to_everyone(made: Path, pictures: list[P
         (3, GPU_REFUSES, "has died ([METAL] Command buffer execution failed: Ignored"),
         (3, NO_SPACE, ", since it is full: free space there, or name another folder with TMPDIR."),
     ],
+    ids=["GPU", "GPU, batch", "compiler, batch"],
 )
 def test_row_18_a_gpu_that_refuses_everything_is_a_dead_device(
     made: Path, pictures: list[Path], batch_size: int, error: str, said: str
@@ -598,3 +600,13 @@ def test_auto_chooses_a_batch_size(made: Path, pictures: list[Path]) -> None:
     with Device(made / "tiny", "auto") as on:
         assert 1 < on.batch_size <= 16
         assert len(caption_all(on, pictures, GREEDY)) == len(pictures)
+
+
+def test_auto_counts_a_number_of_the_cache_as_large_as_it_is(made: Path, tmp_path: Path) -> None:
+    directories = {4: made / "tiny", 2: in_bfloat16(made / "tiny", tmp_path / "bfloat16")}
+    models = {size: MlxModel(directory) for size, directory in directories.items()}
+    numbers_of_a_token = 2 * 64  # a key and a value of one head in one layer
+    # so long that about four rows of float32 fill half of the memory
+    tokens = int(usable_memory_bytes() / 2 / (4.4 * 4 * numbers_of_a_token))
+    found = {size: model.batch_size("auto", tokens) for size, model in models.items()}
+    assert found == {4: 4, 2: 8}

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(?:bash|sh|shell|zsh|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 FENCE = re.compile(r"^ *```(\w*)", re.MULTILINE)
-NOT_SHELL = {"", "text", "json", "yaml", "python", "mermaid", "xml"}
+NOT_SHELL = {"", "text", "json", "yaml", "python", "mermaid", "toml", "xml"}
 BLOCKS = [
     pytest.param(block, id=f"{path.name}-{number}")
     for path in PAGES

@@ -42,7 +42,10 @@ from tests.fleets import (
     without_times,
 )
 
-pytestmark = [pytest.mark.server, pytest.mark.browser, pytest.mark.model]
+pytestmark = [
+    *(pytest.mark.server, pytest.mark.browser, pytest.mark.model),
+    pytest.mark.timeout(900),  # two machines on the cores of one
+]
 
 PICTURES, SHARDS = 24, 3
 ZOMBIES = "caption-fleet: a run without a sign of life"

@@ -13,11 +13,12 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from pydantic import ValidationError
 
 from captioner.asking.prompts import Prompts
 from captioner.errors import UnreadableImage
-from captioner.groups import FORMATS as NAMES
-from captioner.groups import PictureSettings
+from captioner.fields import FORMATS as NAMES
+from captioner.fields import Format
 from captioner.output.folder import OutputFolder
 from captioner.output.planning import OTHER_FORMATS
 from captioner.pictures.decoding import check_image, load_image
@@ -86,8 +87,9 @@ def reason(path: Path) -> str:
 
 def test_the_setting_offers_what_is_in_the_table() -> None:
     assert set(NAMES) == set(FORMATS)
-    (literal, _) = get_args(PictureSettings.model_fields["formats"].annotation)
-    assert get_args(literal) == (*NAMES, "all")
+    assert get_args(Format) == (*NAMES, "all")
+    with pytest.raises(ValidationError, match="one or more"):
+        Settings(formats=())
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,18 @@ def test_row_14_a_good_checkpoint_is_tried_with_the_prompt_that_it_gets(tmp_path
         assert try_out(CHECKPOINT, DEFAULT_USER_PROMPT, system) == of_the_text
 
 
+def test_row_14_what_libraries_have_reserved_before_is_not_the_checkpoints() -> None:
+    # as they do for each of many cores, or for a GPU: not a byte of it is used
+    script = (
+        "import mmap, runpy, sys; reserved = mmap.mmap(-1, 3 << 30); "
+        f"sys.argv = ['trial', {str(CHECKPOINT)!r}, '30']; "
+        "runpy.run_module('captioner.checkpoint.trial', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=ROOT, input=b'["What?", null]', capture_output=True)
+    assert (run.returncode, run.stdout.split()[-1].isdigit()) == (0, True)
+
+
 @pytest.mark.server
 def test_row_14_the_command_says_so_and_ends_with_2(prefect_api: str, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()

@@ -207,6 +207,7 @@ def test_a_model_has_to_fit_into_what_metal_allows(
 ) -> None:
     monkeypatch.setattr(os, "sysconf", lambda name: 16_384 if "SIZE" in name else memory // 16_384)
     monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": usable})
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert (memory_bytes(), usable_memory_bytes()) == (memory, usable)
     check_fits(fits, "owner/model", usable_memory_bytes())
     with pytest.raises(CheckpointError) as refused:
@@ -215,6 +216,13 @@ def test_a_model_has_to_fit_into_what_metal_allows(
         f"this machine has {memory / 1e9:.1f} GB of memory, of which its GPU may use "
         f"{usable / 1e9:.1f} GB (docs/mac.md says how to raise that). Try a smaller model: "
     ) in str(refused.value)
+
+
+def test_on_an_nvidia_gpu_a_model_may_take_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mx, "device_info", lambda: {"total_memory": 24 * GIB})
+    assert usable_memory_bytes() == 24 * GIB
+    with pytest.raises(CheckpointError, match=r"alone, and this machine's GPU has 25\.8 GB\. Try"):
+        check_fits(25 * GIB, "owner/model", usable_memory_bytes())
 
 
 def test_where_mlx_knows_no_limit_all_of_the_memory_may_be_used() -> None:

@@ -241,6 +241,19 @@ def test_a_caption_that_ended_by_itself_stays_when_the_token_limit_changes(
     assert [line["max_tokens"] for line in lines(settings)] == [512, 512, 512, limit]
 
 
+def test_a_clock_that_went_back_changes_nothing(settings: Settings) -> None:
+    """The order of the lines counts, not their times."""
+    caption_all(settings)
+    caption_all(changed(settings, overwrite=True), text="The second.")
+    *before, last = lines(settings)
+    provenance(settings).unlink()
+    for line in before:
+        append(settings, line)
+    append(settings, last | {"at": "2001-01-01T00:00:00+00:00"})
+    plan = planned(settings)
+    assert (plan.todo, plan.edited) == ((), ())
+
+
 def test_a_line_that_does_not_say_how_its_caption_ended_depends_on_the_token_limit(
     settings: Settings,
 ) -> None:

@@ -23,7 +23,7 @@ from captioner.pictures.scan import scan
 from captioner.records import Recipe
 from captioner.settings import Settings
 from tests.browser import Browser
-from tests.conftest import ROOT
+from tests.conftest import ROOT, draw_picture
 from tests.finished import CAPTIONS, EDITED, FIELDS, finished
 
 
@@ -170,10 +170,18 @@ def test_only_this_machine_and_this_page_may_ask(settings: Settings) -> None:
         for path in (
             "picture/..%2f..%2fa.json",
             "picture/a.png",
+            "thumbnail/a.png",
             "gallery/..%2fgallery.py",
             "provenance.jsonl",
         ):
             assert ask(address + path) == 404
+        with urllib.request.urlopen(f"{address}gallery/data.js") as answer:
+            first = json.loads(answer.read().splitlines()[1].rstrip(b","))
+        with urllib.request.urlopen(address + first["thumbnail"]) as answer:
+            assert answer.headers["Content-Type"] == "image/jpeg"
+            assert answer.read().startswith(b"\xff\xd8")
+        draw_picture(settings.input_dir / "a.png", "another one", (300, 200))
+        assert ask(address + first["thumbnail"]) == 404  # it is not of what is there now
     assert entry(settings, "a.json")["caption"] == CAPTIONS["a.png"]
     assert not (settings.output_dir / REVIEWS).exists()
 

@@ -46,6 +46,41 @@ def live_lines(terminal: Terminal) -> list[str]:
     )]  # fmt: skip
 
 
+DOWNLOADING = """
+import time
+from pathlib import Path
+
+from captioner.plan import Plan
+from captioner.records import Job, Picture, Progress
+from captioner.run import Run, Watch
+from captioner.settings import DEFAULTS
+from flows.hosting.screen import SCREEN
+
+watch = Watch()
+watch.run = Run(DEFAULTS)
+picture = Picture("a.png", Path("a.png"))
+watch.run.plan = Plan([picture], {}, todo=[Job(picture, "a.json", 1, 1)])
+watch.run.downloading = lambda: Progress(42.0, "14.0 GB of 33.3 GB")
+SCREEN.open(quiet=False, log_file=None)
+with SCREEN.watching(watch):
+    time.sleep(0.6)
+    SCREEN.remark("A line of the log")
+"""
+
+
+@pytest.mark.parametrize("kind", ["xterm-256color", "dumb", ""])
+def test_a_download_is_shown_in_the_live_line_where_the_terminal_can_erase_one(kind: str) -> None:
+    given = environment("", TERM=kind, PYTHONPATH=str(ROOT))
+    code, terminal = seen_in_terminal([sys.executable, "-c", DOWNLOADING], ROOT, given, 80)
+    assert code == 0, terminal.rows
+    assert [row for row in terminal.rows if row] == ["A line of the log"]
+    if kind.startswith("xterm"):
+        said = "Downloading the model · 14.0 GB of 33.3 GB · 0:0"
+        assert any(line.startswith(said) for line in live_lines(terminal))
+    else:
+        assert terminal.raw == "A line of the log\r\n"
+
+
 @pytest.mark.parametrize(("columns", "no_color"), [(120, ""), (40, "1")])
 def test_a_live_line_stands_under_the_log_and_is_gone_at_the_end(
     asked: list[str], prefect_api: str, folders: Settings, columns: int, no_color: str

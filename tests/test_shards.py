@@ -12,12 +12,14 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from captioner.asking.prompts import Prompts
 from captioner.errors import InputError, OutputError
 from captioner.output.folder import OutputFolder
+from captioner.output.gathering import Gathering
 from captioner.output.lease import RENEWED_SECONDS, Lease
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
@@ -25,6 +27,7 @@ from captioner.plan import Shard, shard_of
 from captioner.records import Caption, Failure, Generation, Job, Recipe, Skipped
 from captioner.run import Run
 from captioner.settings import Settings
+from flows.workers import Workers
 from tests.conftest import ROOT, draw_picture
 
 # a.png and a.jpg want the same caption file
@@ -237,3 +240,110 @@ def test_an_old_version_leaves_shards_alone(pictures: Path, tmp_path: Path) -> N
     link.unlink()
     assert path.exists()
     assert caption(settings).plan.up_to_date
+
+
+def split(settings: Settings, shards: int = 3) -> tuple[Gathering, Run]:
+    """A folder that is split, as the one who gives out its shards does it."""
+    run, gathering = Run.begin(settings), Gathering(settings.output_dir)
+    run.scan = scan(settings.input_dir)
+    recipe = Recipe.of(settings, None)
+    run.plan = gathering.split(run.scan, settings, recipe, Prompts(settings).of, shards)
+    return gathering, run
+
+
+def merged(settings: Settings, gathering: Gathering, run: Run) -> dict[str, Any]:
+    """What summary.json says of all of them."""
+    with OutputFolder(settings.output_dir) as output:
+        gathering.end(run)
+        output.finish(run)
+        gathering.merge()
+    summary: dict[str, Any] = json.loads((settings.output_dir / "summary.json").read_bytes())
+    return summary
+
+
+def test_whoever_gives_out_shards_goes_on_where_another_was_killed(
+    pictures: Path, tmp_path: Path
+) -> None:
+    settings = Settings(input_dir=pictures, output_dir=tmp_path / "out", overwrite=True)
+    caption(settings)
+    first, run = split(settings)
+    assert first.left().total() == len(run.plan.todo) == len(NAMES)
+    caption(in_shard(settings, "1/3"), at_most=1)  # it was killed
+    caption(in_shard(settings, "2/3"), fail=lambda job: job.picture.key == "p2.png")
+    first.note(run)
+    assert run.done == len(NAMES) - first.left().total() > 1
+
+    second, run = split(settings, shards=7)
+    assert second.round == first.round and second.round and second.round.shards == 3
+    assert second.left() == first.left()
+    caption_shards(settings, second.left())
+    again = caption_shards(settings, (1, 3))
+    assert [each.plan.todo for each in again] == [(), ()]
+    second.note(run)
+    assert not second.left()
+    figures = merged(settings, second, run)
+    failed = [each["image"] for each in figures["failed"]]
+    assert failed == (["p2.png"] if shard_of("p2.png", 3) == 2 else [])
+    assert figures["counts"]["captioned"] == len(NAMES) - 1 - len(failed)
+    assert figures["counts"]["again"] == figures["counts"]["captioned"]
+    assert [each["image"] for each in figures["skipped"]] == [BROKEN]
+    assert figures["seconds"]["prefill"] == 0.5 * figures["counts"]["captioned"]
+    assert not list(settings.output_dir.glob("provenance-*"))
+    assert not list(settings.output_dir.glob(".shard*"))
+
+
+def test_shards_of_another_question_are_another_round(pictures: Path, tmp_path: Path) -> None:
+    settings = Settings(input_dir=pictures, output_dir=tmp_path / "out")
+    first, _ = split(settings)
+    caption(in_shard(settings, "1/3"))
+    other = settings.model_copy(update={"user_prompt": "What is it?"})
+    second, run = split(other)
+    assert second.round != first.round
+    assert not first.is_there() and second.is_there()
+    assert len(run.plan.todo) == len(NAMES) - (shard_of(BROKEN, 3) == 1)
+    elsewhere = settings.model_copy(update={"model": tmp_path, "batch_size": 8, "gallery": False})
+    third, _ = split(elsewhere)
+    assert third.round != second.round
+    assert split(settings)[0].round == third.round
+
+
+def test_what_nobody_captioned_has_failed(pictures: Path, tmp_path: Path) -> None:
+    settings = Settings(input_dir=pictures, output_dir=tmp_path / "out")
+    gathering, run = split(settings)
+    caption_shards(settings, (1, 2))
+    gathering.note(run)
+    (missing,) = gathering.left()
+    figures = merged(settings, gathering, run)
+    assert {each["image"] for each in figures["failed"]} == {
+        name for name in NAMES if shard_of(name, 3) == missing
+    }
+    assert all(each["reason"] == "no shard captioned it" for each in figures["failed"])
+
+
+def test_what_lies_in_the_place_of_a_shard_s_lines_is_passed_over(
+    pictures: Path, tmp_path: Path
+) -> None:
+    settings = Settings(input_dir=pictures, output_dir=tmp_path / "out")
+    gathering, run = split(settings)
+    caption_shards(settings, (1, 2, 3))
+    strange = settings.output_dir / "provenance-1-of-3-00000000.jsonl"
+    strange.write_text('[]\n{"result": "ended"}\n{"result": "captioned", "image": 3}\n' + "x\n" * 9)
+    gathering.note(run)
+    assert not gathering.left()
+    assert merged(settings, gathering, run)["counts"]["captioned"] == len(NAMES) - 1
+
+
+def test_a_worker_that_refuses_is_left_alone_for_a_while() -> None:
+    workers = Workers()
+    workers.online = {"anna", "ben"}
+    workers.refuse("ben", "no memory")
+    assert workers.able() == {"anna"}
+    for _ in range(3):
+        workers.refuse("ben", "no memory")
+        workers.refuse("anna", "no folder")
+    assert workers.able() == set()
+    assert workers.why_none_can() in ("no memory", "no folder")
+    workers.note_progress()
+    assert workers.why_none_can() == ""
+    workers.online = set()
+    assert workers.why_none_can() == ""

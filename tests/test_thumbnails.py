@@ -103,8 +103,8 @@ def test_none_is_written_read_or_removed_through_a_link(
     assert sorted(path for path in outside.rglob("*") if path.is_file()) == sorted(theirs)
     (record,) = caplog.records  # said once
     assert record.getMessage() == (
-        "Thumbnails cannot be written (its folder is a link): the gallery shows the pictures "
-        "themselves."
+        f"Thumbnails cannot be written (what should be its folder, {Path(linked).name}, is a "
+        "link): the gallery shows the pictures themselves."
     )
 
 

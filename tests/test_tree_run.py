@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from captioner.settings import Settings
+from captioner.settings import DEFAULTS, Settings
 from tests.browser import Browser
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.test_review import entry, reviewing
@@ -58,6 +58,7 @@ def said(tree: Tree) -> Iterator[list[str]]:
         draw_picture(folder / key)
     (folder / "trip 2" / "day 9" / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     (folder / "round").symlink_to("trip 2")
+    (folder / "trip 2" / "day 10" / "prompt.txt").write_text("Is {name} in {folder}?\n")
     yield tree.run("--recursive", "--export", "txt,jsonl")
 
 
@@ -65,11 +66,15 @@ def test_a_tree_is_captioned_by_the_command(tree: Tree, said: list[str]) -> None
     folder, output = tree.settings.input_dir, tree.settings.output_dir
     assert f"INFO - Found 5 image(s) in {folder} and 3 folders below" in said
     assert "INFO - Ignored: 1 hidden; 1 link to a folder not followed" in said
+    prompt = f"1 picture has the prompt of a folder: {folder}/trip 2/day 10/prompt.txt"
+    assert f"INFO - {prompt}" in said
     assert "INFO - [5/5] Processing trip 2/day 10/1.png..." in said
     assert "INFO - ✓ Saved caption to trip 2/day 10/1.json" in said
     assert any(line.startswith("WARNING - [4/5] Skipped trip 2/day 9/cut.jpg: ") for line in said)
     entries = json.loads((output / "captions.json").read_bytes())
     assert [entry["image"] for entry in entries] == KEYS
+    own = "Is 1.png in trip 2/day 10?"
+    assert [entry["prompt"] for entry in entries] == [*[DEFAULTS.user_prompt] * 3, own]
     for key, written in zip(KEYS, entries, strict=True):
         assert json.loads((output / key).with_suffix(".json").read_bytes()) == written
         assert (output / key).with_suffix(".txt").read_text() == written["caption"] + "\n"
@@ -83,6 +88,8 @@ def test_the_next_run_finds_it_done_and_one_without_the_flag_keeps_it(
     planned = dict(line.split(maxsplit=1) for line in tree.run("--recursive", "--plan") if line)
     assert planned["Pictures"] == f"5 in {tree.settings.input_dir} and 3 folders below"
     assert planned["Skipped"] == "1"
+    assert planned["Prompt"].startswith("1 picture has the prompt of a folder: ")
+    assert planned["To"] == "caption  nothing"
     flat = tree.run()
     assert "INFO - 1 caption is up to date" in flat
     kept = "Kept: 3 captions of pictures that this run does not look for (trip 2/1.png, "

@@ -12,7 +12,7 @@ from captioner.errors import CaptionError
 from captioner.pictures.decoding import reasons
 from captioner.pictures.files import opened
 from captioner.pictures.kinds import ALL
-from captioner.pictures.sizes import sizes
+from captioner.pictures.sizes import measured
 from captioner.pictures.taken import taken_on
 from captioner.records import Picture
 
@@ -49,5 +49,5 @@ def _taken(picture: Picture) -> str:
 
 def _size(picture: Picture) -> tuple[str, str]:
     """As a viewer shows it."""
-    (size,) = sizes([picture], [ALL])
+    size = measured(picture, (ALL,))
     return (UNKNOWN, UNKNOWN) if isinstance(size, CaptionError) else (str(size[0]), str(size[1]))

@@ -6,8 +6,7 @@ nearer folder has one, or --user-prompt was given. Knows nothing of captions.
 """
 
 from collections import Counter
-from functools import cached_property
-from pathlib import PurePosixPath
+from collections.abc import Iterator
 
 from captioner.asking.facts import facts
 from captioner.asking.in_full import asked_for_in
@@ -17,7 +16,7 @@ from captioner.errors import InputError
 from captioner.pictures.scan import FOLDER_PROMPT
 from captioner.records import Asked, Picture
 from captioner.settings import Settings
-from captioner.text import printable
+from captioner.text import counted, listed, printable
 
 
 class Prompts:
@@ -28,7 +27,8 @@ class Prompts:
         self._settings = settings
         self._input_dir = settings.input_dir
         self._own = "user_prompt" in settings.model_fields_set
-        self._of_folder: dict[PurePosixPath, tuple[str, str] | None] = {}
+        self._of_folder: dict[str, tuple[str, str] | None] = {}
+        self._asked: dict[str, Asked] = {}  # by texts without placeholders: one for many pictures
         self.of_folders: Counter[str] = Counter()  # folders whose prompt was asked → pictures
 
     def of(self, picture: Picture) -> Asked:
@@ -37,41 +37,50 @@ class Prompts:
         Raises:
             InputError: the prompt of its folder cannot be used.
         """
-        folder = PurePosixPath(picture.key).parent
+        folder = picture.key.rpartition("/")[0]
         user = self._settings.user_prompt
         if not self._own and (found := self._folder_prompt(folder)):
             place, user = found
             self.of_folders[place] += 1
             if self._settings.language:
                 user = asked_for_in(self._settings.language, user)
+        if user in self._asked:
+            return self._asked[user]
         system, ask = self._settings.system_prompt, self._settings.ask
         wanted = used((user, system or "", *ask))
         values = facts(picture, self._input_dir, wanted) if wanted else {}
-        return Asked(
+        asked = Asked(
             filled(user, values),
             None if system is None else filled(system, values),
             tuple(filled(each, values) for each in ask),
         )
+        if not wanted:
+            self._asked[user] = asked
+        return asked
 
-    @cached_property
-    def passed_over(self) -> bool:
-        """Whether the input folder has a prompt, and --user-prompt was given."""
-        return self._own and (self._input_dir / FOLDER_PROMPT).is_file()
+    def remarks(self) -> Iterator[str]:
+        """What is to be said of prompts of folders, once all pictures are planned."""
+        if folders := self.of_folders:
+            pictures = counted(folders.total(), "picture has", "pictures have")
+            yield f"{pictures} the prompt of a folder: {listed(folders)}"
+        top = self._input_dir / FOLDER_PROMPT
+        if self._own and top.is_file():
+            yield f"{printable(str(top))} is passed over, since --user-prompt is given"
 
-    def _folder_prompt(self, folder: PurePosixPath) -> tuple[str, str] | None:
+    def _folder_prompt(self, folder: str) -> tuple[str, str] | None:
         """The nearest prompt to a folder: where it is, and what it says."""
         passed = []
         while folder not in self._of_folder:  # a tree may be deeper than Python calls itself
             passed.append(folder)
-            if (found := self._in(folder)) or not folder.name:
+            if (found := self._in(folder)) or not folder:
                 self._of_folder[folder] = found
             else:
-                folder = folder.parent
+                folder = folder.rpartition("/")[0]
         for below in passed:
             self._of_folder[below] = self._of_folder[folder]
         return self._of_folder[folder]
 
-    def _in(self, folder: PurePosixPath) -> tuple[str, str] | None:
+    def _in(self, folder: str) -> tuple[str, str] | None:
         """The prompt in a folder itself."""
         path = self._input_dir / folder / FOLDER_PROMPT
         shown = printable(str(path))

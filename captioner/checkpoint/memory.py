@@ -32,7 +32,9 @@ def check_fits(weight_bytes: int, name: str, usable: int | None = None) -> None:
     if weight_bytes <= usable:
         return
     has = f"this machine has {gigabytes(total)} of memory"
-    if usable < total:
+    if sys.platform != "darwin" and usable != total:
+        has = f"this machine's GPU has {gigabytes(usable)}"  # a memory of its own
+    elif usable < total:
         has += (
             f", of which its GPU may use {gigabytes(usable)} (docs/mac.md says how to raise that)"
         )

@@ -116,7 +116,9 @@ def _say(line: str) -> None:
 def _bound_memory() -> None:
     """End the process when it takes more than its share."""
     if sys.platform == "linux":  # whose peak is no measure: it begins with that of the parent
-        resource.setrlimit(resource.RLIMIT_AS, (MAX_BYTES, MAX_BYTES))
+        # libraries have reserved some for each core already, and for a GPU
+        reserved = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (reserved + MAX_BYTES, reserved + MAX_BYTES))
     else:  # macOS does not enforce the limit
         threading.Thread(target=_watch_memory, daemon=True).start()
 

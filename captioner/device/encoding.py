@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+PIXELS = "pixel_values"
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """What the model takes: token ids, patches and whatever its processor adds.
 
-    MLX's arrays are numpy's here, also in lists; all else is as the processor made it.
+    MLX's arrays are numpy's here, also in lists, but for the patches; all else is as the processor
+    made it.
     """
 
     arrays: dict[str, Any]
@@ -95,15 +98,29 @@ def as_mlx(prepared: Prepared) -> tuple[Any, Any, Any, dict[str, Any]]:
     """Token ids, pixels, attention mask and the rest, as MLX arrays."""
     arrays = {name: _in_mlx(value) for name, value in prepared.arrays.items()}
     ids, mask = arrays.pop("input_ids"), arrays.pop("attention_mask", None)
-    return ids, arrays.pop("pixel_values", None), mask, arrays
+    return ids, arrays.pop(PIXELS, None), mask, arrays
 
 
-def in_numpy(value: Any) -> Any:
+def handed_on(name: str, value: Any) -> Any:
+    """What the processor made, for another thread: in numpy, or in MLX and computed.
+
+    The patches are 50 MB for a picture of two megapixels, and each copy of them keeps all other
+    threads waiting.
+    """
+    import mlx.core as mx
+
+    if name != PIXELS:
+        return _in_numpy(value)
+    mx.eval(value)  # nothing is left to be done, unless it is numpy's, which is let through
+    return value
+
+
+def _in_numpy(value: Any) -> Any:
     """The value with numpy's arrays in place of MLX's, also in lists."""
     import mlx.core as mx
 
     if isinstance(value, list | tuple):
-        return type(value)(in_numpy(each) for each in value)
+        return type(value)(_in_numpy(each) for each in value)
     return np.array(value) if isinstance(value, mx.array) else value
 
 

@@ -1,12 +1,11 @@
 """A checkpoint in MLX: load it, prepare pictures for it, and generate captions with it.
 
 It knows nothing of threads, except that MLX's streams belong to the thread that made them
-(https://github.com/ml-explore/mlx/issues/3727): `prepare` may run on any thread, since it hands out
-numpy arrays; all else has to run on the thread that loaded the checkpoint.
+(https://github.com/ml-explore/mlx/issues/3727): `prepare` may run on any thread, since nothing of
+what it hands out has to be computed; all else has to run on the thread that loaded the checkpoint.
 """
 
 import importlib.metadata
-import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,13 +17,14 @@ from PIL import Image
 from captioner.checkpoint.inspect import without_code
 from captioner.checkpoint.memory import memory_bytes
 from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
-from captioner.device.cuda import is_cuda, multiply_rows_together
+from captioner.device.compiled import CompiledSteps
+from captioner.device.cuda import is_cuda, keep_in_full, multiply_rows_together
 from captioner.device.encoding import Encoded, Prepared, encode
-from captioner.device.families import BATCHED, REFUSED, SHARED
+from captioner.device.families import BATCHED, COMPILED, REFUSED, SHARED
 from captioner.device.grammar import Grammars
 from captioner.device.look import Look
 from captioner.device.preparing import Preparer
-from captioner.device.rows import BatchedRows, OneRow, Request, Row, Rows
+from captioner.device.rows import BatchedRows, CachedAlone, OneRow, Request, Row, Rows
 from captioner.device.sampling import noise
 from captioner.device.structure import caption_of, caption_of_a_part, fields_of
 from captioner.device.troubles import cannot_compile
@@ -37,23 +37,6 @@ BUFFER_CACHE_BYTES = 1 << 30
 AUTO_BATCH_SIZE = 16  # beyond it a caption takes longer than a batch gains
 TYPICAL_PROMPT_TOKENS = 2_300  # a full-HD screenshot and a prompt, with Qwen3-VL
 TRIAL_SIDE = 224  # pixels; less is too small for some processors
-
-
-def require_mlx_vlm() -> None:
-    """Raise unless `mlx-vlm` is installed, without importing it.
-
-    Raises:
-        CheckpointError: it is not installed.
-    """
-    try:
-        found = importlib.util.find_spec("mlx_vlm") is not None
-    except (ImportError, ValueError):  # something hides or blocks it
-        found = False
-    if not found:
-        raise CheckpointError(
-            "mlx-vlm is not installed, and the multimodal checkpoints need its vision helpers: "
-            "install it with `pip install mlx-vlm`."
-        )
 
 
 class MlxModel:
@@ -85,6 +68,7 @@ class MlxModel:
         if is_cuda():
             multiply_rows_together(self._model.language_model)
         self.model_type = str(self._config.model_type)
+        self._decoder = self._new_decoder()
         self._preparer = Preparer(self._config, self._processor, self._tokenizer)
         try:
             self._try_out()
@@ -96,6 +80,12 @@ class MlxModel:
                 f"mlx-vlm {version} cannot caption a picture with {shown} ({self.model_type}): "
                 f"{first_line(error)}"
             ) from error
+
+    def _new_decoder(self) -> Any:
+        language_model = self._model.language_model
+        if is_cuda() and self.model_type in COMPILED:
+            return CompiledSteps(language_model)
+        return CachedAlone(language_model)
 
     def _try_out(self) -> None:
         """Make one token of a blank picture: what a family cannot do shows before a run begins."""
@@ -129,9 +119,15 @@ class MlxModel:
         return self._preparer.prepare_each(image, requests)
 
     def batch_size(self, asked: int | Literal["auto"], max_tokens: int) -> int:
-        """How many captions to make at a time: one, unless a batch is known to give the same."""
-        if self.model_type not in BATCHED:
+        """How many captions to make at a time: one, unless a batch is known to give the same.
+
+        For several it makes the layers ready.
+        """
+        if self.model_type not in BATCHED or asked == 1:
             return 1
+        if is_cuda():
+            keep_in_full(self._model.language_model, usable_memory_bytes())
+            self._decoder = self._new_decoder()  # the old one keeps the old layers
         return self.fitting_batch_size(max_tokens) if asked == "auto" else asked
 
     def encode(self, prepared: Prepared) -> Encoded:
@@ -145,8 +141,9 @@ class MlxModel:
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
         if capacity == 1:
-            return OneRow(self._model, self._tokenizer.stopping_criteria, self._processors)
-        return BatchedRows(self._model, self._processor, capacity, self._processors)
+            is_end = self._tokenizer.stopping_criteria
+            return OneRow(self._model, self._decoder, is_end, self._processors)
+        return BatchedRows(self._decoder, self._processor, capacity, self._processors)
 
     def _processors(self, row: Row) -> list[Any]:
         asked = row.request
@@ -254,7 +251,9 @@ def usable_memory_bytes() -> int:
         import mlx.core as mx
     except ImportError:  # loading the model says what is wrong with it
         return memory_bytes()
-    return int(mx.device_info().get("max_recommended_working_set_size") or memory_bytes())
+    info = mx.device_info()
+    metal, cuda = info.get("max_recommended_working_set_size"), info.get("total_memory")
+    return int(metal or cuda or memory_bytes())
 
 
 def peak_memory_bytes() -> int:

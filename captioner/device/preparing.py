@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image
 
-from captioner.device.encoding import Prepared, PreparedLater, in_numpy
+from captioner.device.encoding import Prepared, PreparedLater, handed_on
 from captioner.device.families import PREPARED_AHEAD, SHARED
 from captioner.device.look import asking, other_prompts
 from captioner.device.rows import Request
@@ -96,7 +96,8 @@ class Preparer:
         except Exception as error:
             raise CaptionError(f"the model's processor refuses it: {first_line(error)}") from error
         try:  # a ragged list is no array, and numpy knows nothing of bfloat16
-            arrays = {name: in_numpy(value) for name, value in inputs.items() if value is not None}
+            given = ((name, value) for name, value in inputs.items() if value is not None)
+            arrays = {name: handed_on(name, value) for name, value in given}
             return self._described(arrays, image.size)
         except Exception as error:
             raise CaptionError(

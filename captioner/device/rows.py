@@ -113,8 +113,10 @@ class Rows(Protocol):
 class OneRow:
     """One caption at a time, as `mlx_vlm.generate` does it."""
 
-    def __init__(self, model: Any, is_end: Any, processors: Processors) -> None:
-        self._model = model
+    def __init__(
+        self, model: Any, language_model: Any, is_end: Any, processors: Processors
+    ) -> None:
+        self._model, self._language_model = model, language_model
         self._is_end = is_end
         self._processors = processors
         self._row: Row | None = None
@@ -132,7 +134,7 @@ class OneRow:
         done = encoded.beginning.done if encoded.beginning else 0
         self._tokens = generate_step(
             encoded.ids[:, done:],
-            _AlreadyEncoded(self._model, encoded.after(done)),
+            _AlreadyEncoded(self._model, self._language_model, encoded.after(done)),
             None,
             encoded.mask,
             max_tokens=row.request.max_tokens,
@@ -171,8 +173,8 @@ class OneRow:
 class _AlreadyEncoded:
     """A model that has seen the picture: `generate_step` asks it to encode, and gets what is."""
 
-    def __init__(self, model: Any, encoded: Encoded) -> None:
-        self._model = model
+    def __init__(self, model: Any, language_model: Any, encoded: Encoded) -> None:
+        self._model, self.language_model = model, language_model
         self._encoded: Encoded | None = encoded
 
     def __getattr__(self, name: str) -> Any:
@@ -191,13 +193,15 @@ class BatchedRows:
     is bound by arithmetic, so a batch of it saves little, and its padding would cost.
     """
 
-    def __init__(self, model: Any, processor: Any, capacity: int, processors: Processors) -> None:
+    def __init__(
+        self, language_model: Any, processor: Any, capacity: int, processors: Processors
+    ) -> None:
         from mlx_vlm.generate import BatchGenerator
 
         self._processors = processors
         self._rows: dict[int, Row] = {}
         self._generator = BatchGenerator(
-            _CachedAlone(model.language_model),
+            language_model,
             processor,
             prefill_batch_size=1,
             prefill_step_size=PREFILL_STEP_SIZE,
@@ -235,7 +239,7 @@ class BatchedRows:
         return finished
 
 
-class _CachedAlone:
+class CachedAlone:
     """A language model that makes its own caches, so that a prompt gets one of its own.
 
     `BatchGenerator` would prefill in a cache for several rows, whose mask is a matrix of numbers:
@@ -249,6 +253,7 @@ class _CachedAlone:
         return getattr(self._language_model, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What it says."""
         return self._language_model(*args, **kwargs)
 
     def make_cache(self) -> list[Any]:

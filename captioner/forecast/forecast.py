@@ -42,6 +42,7 @@ class Forecast:
     todo: tuple[Job, ...]  # of the plan's, those that can be read as far as their size tells
     skipped: tuple[Skipped, ...]  # by earlier runs, and those that would be now
     failing: tuple[Skipped, ...]  # those that cannot be read now, whatever is in their files
+    remarks: tuple[str, ...]  # on the prompts of folders
     model: Model | None = None  # None when there is nothing to do
     look: Look | None = None
     time: Prediction | None = None  # None when there is no history
@@ -65,7 +66,9 @@ def forecast(settings: Settings) -> Forecast:
         output_dir=settings.output_dir,
     )
     recipe = Recipe.of(settings, known_revision(settings))
-    plan, costs = output.preview(found, settings, recipe, Prompts(settings).of)
+    prompts = Prompts(settings)
+    plan, costs = output.preview(found, settings, recipe, prompts.of)
+    remarks = tuple(prompts.remarks())
     asked = [job.picture for job in plan.todo]
     measured = list(zip(plan.todo, sizes(asked, settings.formats), strict=True))
     readable = [(job, size) for job, size in measured if isinstance(size, tuple)]
@@ -78,12 +81,12 @@ def forecast(settings: Settings) -> Forecast:
     failing = tuple(one for one, is_of_the_file in refused if not is_of_the_file)
     todo = tuple(job for job, _ in readable)
     if not todo:
-        return Forecast(found, plan, todo, skipped, failing)
+        return Forecast(found, plan, todo, skipped, failing, remarks)
     model = model_of(settings)
     eyes = Eyes.of(model.directory) if model.directory else None
     look, tokens = _look([(job.picture, size) for job, size in readable], settings, eyes)
     time = predicted(costs, tokens, settings.batch_size)
-    return Forecast(found, plan, todo, skipped, failing, model, look, time)
+    return Forecast(found, plan, todo, skipped, failing, remarks, model, look, time)
 
 
 def _look(

@@ -72,9 +72,10 @@ def cannot_write(path: Path, error: OSError) -> OutputError:
 
 def remove_temporary_files(directory: Path) -> None:
     """Remove what a run that was killed left half written; nobody else may be writing there."""
-    for entry in os.scandir(directory):
-        if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-            Path(entry.path).unlink(missing_ok=True)
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def temporary_beside(path: Path) -> Path:

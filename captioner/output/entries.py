@@ -79,6 +79,8 @@ def digest_of(entry: Mapping[str, Any]) -> bytes:
 def _is_deeper(value: object, depth: int) -> bool:
     level = [value]
     for _ in range(depth):
+        if not level:
+            return False
         level = [
             inner
             for outer in level

@@ -51,7 +51,9 @@ class Gathering:
         self._captions: dict[str, Caption] = {}
         self._not_made: dict[str, NotMade] = {}
         self._endings: list[Ended] = []
+        self._noted = False
         self._jobs: dict[str, Job] = {}
+        self._left: Counter[int] = Counter()  # pictures without news, by shard
         self.round: Round | None = None
 
     def split(self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask, shards: int) -> Plan:
@@ -86,12 +88,12 @@ class Gathering:
     def expect(self, jobs: Iterable[Job]) -> None:
         """What the shards have to do between them."""
         self._jobs = {job.picture.key: job for job in jobs}
+        done = {*self._made, *self._not_made}
+        self._left = Counter(self._shard_of(key) for key in self._jobs if key not in done)
 
     def left(self) -> Counter[int]:
         """How many pictures each shard has still to do."""
-        shards = self.round.shards if self.round else 1
-        done = {*self._made, *self._not_made}
-        return Counter(shard_of(key, shards) for key in self._jobs if key not in done)
+        return +self._left  # without those that have nothing left
 
     def is_there(self) -> bool:
         """Whether the folder is the one that was split."""
@@ -107,15 +109,16 @@ class Gathering:
         Raises:
             OSError: the folder cannot be read.
         """
-        self._read_on()
+        if not self._read_on() and self._noted:
+            return
+        self._noted = True
         if run.model is None and (made := next(iter(self._made.values()), None)):
             where = run.settings.model or Path(run.settings.repo_id)
             run.load(Checkpoint(where, made.repo_id, made.revision, 0), 1, 0.0)
-        self._captions |= {
-            key: Caption(job, "", made.generation, made.stamp)
-            for key, made in self._made.items()
-            if key not in self._captions and (job := self._jobs.get(key))
-        }
+        for key in self._made.keys() - self._captions.keys():
+            if job := self._jobs.get(key):
+                made = self._made[key]
+                self._captions[key] = Caption(job, "", made.generation, made.stamp)
         run.captioned = list(self._captions.values())
         troubled = [
             (job, told)
@@ -165,15 +168,30 @@ class Gathering:
                 f"({error.strerror or error}): mend that and run again."
             ) from error
 
-    def _read_on(self) -> None:
+    def _read_on(self) -> bool:
+        """Whether there was news."""
+        news = False
         for told in self._told.news():
-            if isinstance(told, Made):
-                self._made[told.image] = told
-            elif isinstance(told, NotMade):
-                self._not_made[told.image] = told
-            else:
+            news = True
+            if isinstance(told, Ended):
                 self._endings.append(told)
-                self._not_made |= {each.image: each for each in (*told.failed, *told.skipped)}
+                for each in (*told.failed, *told.skipped):
+                    self._hear_of(each)
+            else:
+                self._hear_of(told)
+        return news
+
+    def _hear_of(self, told: Made | NotMade) -> None:
+        key = told.image
+        if key in self._jobs and key not in self._made and key not in self._not_made:
+            self._left[self._shard_of(key)] -= 1
+        if isinstance(told, Made):
+            self._made[key] = told
+        else:
+            self._not_made[key] = told
+
+    def _shard_of(self, key: str) -> int:
+        return shard_of(key, self.round.shards if self.round else 1)
 
     def _with_what_is_done(self, plan: Plan) -> Plan:
         """The plan of the whole round: what shards have done already was to be done in it."""

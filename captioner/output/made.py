@@ -9,9 +9,10 @@ from captioner.output.entries import digest_of
 from captioner.output.mirror import is_inside
 from captioner.pictures.names import RESERVED
 from captioner.records import Cost, Recipe, Stamp
-from captioner.settings import RECIPE, Settings
+from captioner.settings import DEFAULTS, RECIPE
 
 VERSION = 1  # of the format
+BEFORE = {name: getattr(DEFAULTS, name) for name in RECIPE}  # there was such a setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,7 @@ def understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(
             # a setting that is newer than the line had its default
-            tuple(
-                _hashable(line.get(name, Settings.model_fields[name].default)) for name in RECIPE
-            ),
+            tuple(_hashable(line.get(name, default)) for name, default in BEFORE.items()),
             line["repo_id"],
             str(line["revision"]),
             line.get("finish_reason") == "stop",

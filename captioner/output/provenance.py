@@ -19,11 +19,10 @@ from typing import Any
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
 from captioner.output.lines import Lines
-from captioner.output.made import VERSION, Made, understood
+from captioner.output.made import BEFORE, VERSION, Made, understood
 from captioner.output.ours import NotOurs
 from captioner.output.shards import ENDED, shard_files
 from captioner.records import Caption, Generation, Picture, Recipe, Skipped, Stamp
-from captioner.settings import Settings
 from captioner.text import counted, printable
 
 FILE_NAME = "provenance.jsonl"
@@ -112,7 +111,9 @@ class Provenance:
                 if value.get("result") == ENDED:
                     continue
                 made = understood(value, latest)
-                latest[made.image] = replace(made, by_a_shard=path.name != FILE_NAME)
+                if path.name != FILE_NAME:
+                    made = replace(made, by_a_shard=True)
+                latest[made.image] = made
             except (ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH):
                 strange += 1
         if strange and not ours:
@@ -220,7 +221,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     return {
         name: value
         for name, value in recipe.settings().items()
-        if name in IN_EVERY_LINE or value != Settings.model_fields[name].default
+        if name in IN_EVERY_LINE or value != BEFORE[name]
     }
 
 

@@ -7,8 +7,8 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
+from contextlib import closing, suppress
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -171,11 +171,11 @@ class _Looking:
 
     def finds_any(self) -> bool:
         """Whether there are pictures in folders below; not all of a very large tree is seen."""
-        below: Iterator[tuple[str, Entry]] = Tree(self._directory, leave=self.leaves).entries()
-        return any(
-            self.ignored_as(entry, recursive=True) is None
-            for _, entry in islice(below, MOST_LOOKED_AT)
-        )
+        with closing(Tree(self._directory, leave=self.leaves).entries()) as below:
+            return any(
+                self.ignored_as(entry, recursive=True) is None
+                for _, entry in islice(below, MOST_LOOKED_AT)
+            )
 
     def _link(self, entry: Entry, recursive: bool) -> str | None:
         target = Path(entry.path).resolve(strict=True)

@@ -31,10 +31,11 @@ def sizes(pictures: Iterable[Picture], formats: Iterable[str] = DEFAULT) -> list
 
 
 def _sizes_of_a_part(formats: tuple[str, ...], pictures: list[Picture]) -> list[Measured]:
-    return [_size_or_reason(picture, formats) for picture in pictures]
+    return [measured(picture, formats) for picture in pictures]
 
 
-def _size_or_reason(picture: Picture, formats: tuple[str, ...]) -> Measured:
+def measured(picture: Picture, formats: tuple[str, ...]) -> Measured:
+    """The same of one picture."""
     try:
         with reasons():
             size = _size(picture, formats)

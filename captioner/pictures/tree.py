@@ -5,7 +5,7 @@ Knows nothing of pictures.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from captioner.macos import why_refused
@@ -25,7 +25,7 @@ class Tree:
         self.refused: list[tuple[str, str]] = []  # that cannot be listed, with the reason
         self._top, self._deep, self._leave = top, deep, leave
 
-    def entries(self) -> Iterator[tuple[str, Entry]]:
+    def entries(self) -> Generator[tuple[str, Entry]]:
         """Every entry with the path of its folder below the first: empty, or with a `/` at the end.
 
         Raises:

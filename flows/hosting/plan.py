@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from captioner.checkpoint.memory import SMALLER, memory_bytes
-from captioner.device.model import require_mlx_vlm, usable_memory_bytes
+from captioner.device.installed import require_mlx
+from captioner.device.model import usable_memory_bytes
 from captioner.forecast.forecast import Forecast, Look, forecast
 from captioner.forecast.model import Model
 from captioner.pictures.ignored import unread_in_words
@@ -35,7 +36,7 @@ def show_plan(settings: Settings) -> None:
     """
     found = forecast(settings)
     if found.model:
-        require_mlx_vlm()
+        require_mlx()
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -68,6 +69,7 @@ def _rows(found: Forecast, settings: Settings) -> Iterator[Row]:
         yield "Left out", unread_in_words(found.scan.unread)
     if found.scan.ignored:
         yield "Ignored", found.scan.ignored
+    yield from (("Prompt", remark) for remark in found.remarks)
     if not found.scan.pictures:
         return
     if plan.up_to_date:

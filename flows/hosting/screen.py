@@ -44,7 +44,7 @@ class Screen(logging.Handler):
         self._quiet = quiet
         if log_file:
             self._file = log_file.open("a", encoding="utf-8", errors="backslashreplace")
-        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+        if sys.stderr.isatty() and (os.environ.get("TERM") or "dumb") not in ("dumb", "unknown"):
             from rich.console import Console
 
             self._console = Console(

@@ -17,6 +17,7 @@ CANNOT_START = 2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # what nothing goes without; that mlx-vlm is missing is for CheckModel to say
 NEEDED = ("prefect", "pydantic_settings", "huggingface_hub", "PIL", "numpy")
+WHAT = "." if sys.platform == "darwin" else "'.[cpu]'"  # to be installed
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120 (pathlib is slow)
 
 
@@ -86,7 +87,7 @@ def _check_packages() -> None:
         print(
             f"{sys.executable} has no package {missing[0]}: use the Python of the environment that "
             f"has it, or install with `cd {ROOT} && {sys.executable} -m pip install "
-            "--constraint constraints.txt --editable .`",
+            f"--constraint constraints.txt --editable {WHAT}`",
             file=sys.stderr,
         )
         raise SystemExit(CANNOT_START)

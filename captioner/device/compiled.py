@@ -1,0 +1,190 @@
+"""Decode steps that are compiled: Python makes the graph of a step once, not for each token.
+
+A compiled step wants arrays that keep their shapes. So each row has a slot of its own in arrays
+that grow now and then, and a row that joins or leaves moves no other. Knows nothing of captions.
+
+`mlx` and `mlx_vlm` are imported inside functions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+STEP = 256  # tokens by which a slot grows
+
+
+class SlotCache:
+    """The keys and values of one layer: of one prompt in prefill, then of a row in each slot.
+
+    Arrays of shape (slots, heads, tokens, width). `BatchGenerator` calls what it calls of
+    mlx_vlm's own caches.
+    """
+
+    def __init__(self) -> None:
+        self.keys: Any = None
+        self.values: Any = None
+        self.slots = [0]  # of each row
+        self.lengths = [0]  # tokens in each slot
+        self.shifts = [0]  # from the number of a token to its M-RoPE position, in each slot
+
+    @property
+    def offset(self) -> int:
+        """How many tokens of the one prompt are in."""
+        return self.lengths[0]
+
+    @property
+    def state(self) -> tuple[Any, Any]:
+        """What has to be computed."""
+        return self.keys, self.values
+
+    def make_mask(self, tokens: int, **_: Any) -> str | None:
+        """Which tokens those of a prompt see."""
+        return "causal" if tokens > 1 else None
+
+    def update_and_fetch(self, keys: Any, values: Any) -> tuple[Any, Any]:
+        """Add tokens to the one prompt; all that it has."""
+        import mlx.core as mx
+
+        start, end = self.lengths[0], self.lengths[0] + keys.shape[2]
+        if self.keys is None:
+            self.keys = mx.zeros((1, keys.shape[1], 0, keys.shape[3]), keys.dtype)
+            self.values = mx.zeros((1, values.shape[1], 0, values.shape[3]), values.dtype)
+        self._fit(end)
+        self.keys[..., start:end, :] = keys
+        self.values[..., start:end, :] = values
+        self.lengths[0] = end
+        return self.keys[..., :end, :], self.values[..., :end, :]
+
+    def extend(self, other: "SlotCache") -> None:
+        """Let the rows of `other` join."""
+        self._fit(max(*self.lengths, *other.lengths) + 1)
+        other._fit(max(*self.lengths, *other.lengths) + 1)
+        for slot in other.slots:
+            mine = self._free_slot()
+            self.keys[mine] = other.keys[slot]
+            self.values[mine] = other.values[slot]
+            self.lengths[mine], self.shifts[mine] = other.lengths[slot], other.shifts[slot]
+            self.slots.append(mine)
+
+    def filter(self, keep: Any) -> None:
+        """Keep the rows of these numbers alone."""
+        kept = [self.slots[number] for number in keep.tolist()]
+        for slot in set(self.slots) - set(kept):
+            self.lengths[slot] = 0
+        self.slots = kept
+
+    def _free_slot(self) -> int:
+        import mlx.core as mx
+
+        number = len(self.lengths)
+        for slot in range(number):
+            if slot not in self.slots:
+                return slot
+        self.keys = mx.concatenate([self.keys, mx.zeros_like(self.keys)])
+        self.values = mx.concatenate([self.values, mx.zeros_like(self.values)])
+        self.lengths += [0] * number
+        self.shifts += [0] * number
+        return number
+
+    def make_room(self) -> None:
+        """For one more token in each slot."""
+        if max(self.lengths) >= self.keys.shape[2]:
+            self._fit(max(self.lengths) + 1)
+
+    def _fit(self, tokens: int) -> None:
+        """Slots of so many tokens at least, and hardly more."""
+        import mlx.core as mx
+
+        size, wanted = self.keys.shape[2], -(-tokens // STEP) * STEP
+        if wanted < size:
+            self.keys, self.values = self.keys[:, :, :wanted], self.values[:, :, :wanted]
+        elif wanted > size:
+            more = [(0, 0), (0, 0), (0, wanted - size), (0, 0)]
+            self.keys, self.values = mx.pad(self.keys, more), mx.pad(self.values, more)
+
+
+class _Slots:
+    """The arrays of a layer while a step is traced, in which each slot gets one more token."""
+
+    def __init__(self, keys: Any, values: Any, lengths: Any) -> None:
+        self.keys, self.values, self._lengths = keys, values, lengths
+        self.offset = keys.shape[2]  # nothing of the mask is cut off; positions are given
+
+    def make_mask(self, _tokens: int, **_: Any) -> Any:
+        import mlx.core as mx
+
+        seen = mx.arange(self.keys.shape[2]) <= self._lengths[:, None]
+        return seen[:, None, None, :]
+
+    def update_and_fetch(self, keys: Any, values: Any) -> tuple[Any, Any]:
+        import mlx.core as mx
+
+        place = self._lengths[:, None, None, None]
+        self.keys = mx.put_along_axis(self.keys, place, keys, axis=2)
+        self.values = mx.put_along_axis(self.values, place, values, axis=2)
+        return self.keys, self.values
+
+
+class CompiledSteps:
+    """A language model of the Qwen3-VL family whose decode steps are compiled."""
+
+    def __init__(self, language_model: Any) -> None:
+        import mlx.core as mx
+
+        self._language_model = language_model
+        self._step = mx.compile(_step_of(language_model))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._language_model, name)
+
+    def make_cache(self) -> list[SlotCache]:
+        """A cache for each layer."""
+        return [SlotCache() for _ in self._language_model.layers]
+
+    def __call__(
+        self, inputs: Any, inputs_embeds: Any = None, cache: Any = None, **more: Any
+    ) -> Any:
+        """Prefill, where embeddings are given; otherwise a decode step of all rows in `cache`."""
+        if inputs_embeds is None:
+            return self._decode(inputs, cache)
+        if not cache[0].offset:
+            shift = int(more["rope_deltas"].item())
+            for layer in cache:
+                layer.shifts = [shift]
+        return self._language_model(inputs, inputs_embeds=inputs_embeds, cache=cache, **more)
+
+    def _decode(self, inputs: Any, cache: list[SlotCache]) -> Any:
+        import mlx.core as mx
+        from mlx_vlm.models.base import LanguageModelOutput
+
+        for layer in cache:
+            layer.make_room()
+        first = cache[0]
+        row_of = {slot: row for row, slot in enumerate(first.slots)}
+        number = len(first.lengths)
+        rows = mx.array([row_of.get(slot, 0) for slot in range(number)])
+        positions = [a + b for a, b in zip(first.lengths, first.shifts, strict=True)]
+        logits, keys, values = self._step(
+            inputs[rows],
+            mx.array(first.lengths),
+            mx.array(positions),
+            [layer.keys for layer in cache],
+            [layer.values for layer in cache],
+        )
+        for layer, layer.keys, layer.values in zip(cache, keys, values, strict=True):
+            for slot in layer.slots:
+                layer.lengths[slot] += 1
+        return LanguageModelOutput(logits=logits[mx.array(first.slots)])
+
+
+def _step_of(language_model: Any) -> Callable[..., Any]:
+    def step(
+        tokens: Any, lengths: Any, positions: Any, keys: list[Any], values: list[Any]
+    ) -> tuple[Any, list[Any], list[Any]]:
+        import mlx.core as mx
+
+        layers = [_Slots(*both, lengths) for both in zip(keys, values, strict=True)]
+        position_ids = mx.broadcast_to(positions[None, :, None], (3, len(positions), 1))
+        out = language_model(tokens, cache=layers, position_ids=position_ids)
+        return out.logits, [layer.keys for layer in layers], [layer.values for layer in layers]
+
+    return step

@@ -1,0 +1,137 @@
+"""What the device does on an NVIDIA GPU alone, as far as a CPU can show it: the same captions."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx import nn
+from PIL import Image
+
+from captioner.device import cuda
+from captioner.device.compiled import CompiledSteps
+from captioner.device.model import MlxModel
+from captioner.device.rows import Request, Row
+from tests.conftest import CHECKPOINT, ROOT, draw_picture
+from tests.float32 import dequantise, seeing_small_pictures
+
+PROMPT = "Describe the contents of this image."
+LENGTHS = (9, 24, 12, 18, 6)  # so that rows leave and join while others go on
+SIZES = [(192, 128), (96, 256), (90, 90), (160, 160), (224, 64)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> MlxModel:
+    directory = tmp_path_factory.mktemp("checkpoints")
+    seeing_small_pictures(CHECKPOINT, directory / "8-bit")
+    return MlxModel(dequantise(directory / "8-bit", directory / "float32"))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Image.Image]:
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [draw_picture(folder / f"{n}.png", f"WORD{n}", size) for n, size in enumerate(SIZES)]
+    return [Image.open(path).convert("RGB") for path in paths]
+
+
+@pytest.fixture
+def uncompiled() -> Iterator[None]:
+    """Steps are made anew each time: compiling them for a CPU takes a C++ compiler and minutes."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
+def said(model: MlxModel, pictures: list[Image.Image], capacity: int) -> list[list[int]]:
+    rows = model.rows(capacity)
+    waiting = [Request(PROMPT, None, length, 0.0) for length in LENGTHS]
+    asked = [Row(model.prepare(*one), one[1]) for one in zip(pictures, waiting, strict=True)]
+    todo = list(asked)
+    while todo or len(rows):
+        while todo and len(rows) < capacity:
+            row = todo.pop(0)
+            rows.add(row, model.encode(row.prepared))
+        rows.step()
+    return [row.tokens for row in asked]
+
+
+@pytest.mark.model
+@pytest.mark.timeout(120)
+def test_steps_in_slots_say_the_same(
+    model: MlxModel,
+    pictures: list[Image.Image],
+    uncompiled: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one_by_one = said(model, pictures, 1)
+    assert [len(tokens) for tokens in one_by_one] == list(LENGTHS)
+    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model))
+    monkeypatch.setattr("captioner.device.compiled.STEP", 32)  # slots that grow while rows go on
+    for capacity in (1, 3, 5):
+        assert said(model, pictures, capacity) == one_by_one
+
+
+@pytest.mark.model
+@pytest.mark.timeout(120)
+def test_questions_that_share_a_picture_are_answered_the_same_in_slots(
+    model: MlxModel,
+    pictures: list[Image.Image],
+    uncompiled: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requests = [Request(prompt, None, 8, 0.0) for prompt in (PROMPT, "What is this?", "Why?")]
+
+    def answers() -> list[list[int]]:
+        prepared = model.prepare_each(pictures[0], requests)
+        look, found = model.look(prepared), []
+        for one, request in zip(prepared, requests, strict=True):
+            rows, row = model.rows(1), Row(one, request)
+            rows.add(row, look.encode(one))
+            while len(rows):
+                rows.step()
+            found.append(row.tokens)
+        return found
+
+    before = answers()
+    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model))
+    assert answers() == before
+
+
+def test_layers_for_a_gpu_multiply_as_before() -> None:
+    network: Any = nn.Sequential(nn.Linear(128, 64), nn.Linear(64, 128), nn.Linear(128, 512))
+    nn.quantize(network, 64, 4)
+    few, many = mx.random.normal((16, 1, 128)), mx.random.normal((1, 300, 128))
+    expected = network(few), network(many)
+    mx.eval(expected)
+    cuda.multiply_rows_together(network)
+    for before, rows in zip(expected, (few, many), strict=True):
+        assert mx.allclose(network(rows), before, atol=1e-4)
+    # room for the two small ones of the three, of which half of what is free is taken
+    cuda.keep_in_full(network, mx.get_active_memory() + 2 * (2 * 4 * 128 * 64 + 1000))
+    kinds = [type(layer) is nn.Linear for layer in network.layers]
+    assert kinds == [True, True, False]
+    for before, rows in zip(expected, (few, many), strict=True):
+        assert mx.allclose(network(rows), before, atol=1e-4)
+
+
+def test_mlx_without_what_it_computes_with_is_one_sentence(tmp_path: Path) -> None:
+    """As `pip install .` without an extra leaves it on Linux."""
+    (tmp_path / "mlx").mkdir()
+    for part in Path(mx.__file__).parent.iterdir():
+        if part.name.startswith("core.") and part.suffix == ".so":
+            (tmp_path / "mlx" / part.name).write_bytes(part.read_bytes())
+    script = "from captioner.device.installed import require_mlx; require_mlx()"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    last = run.stderr.splitlines()[-1]
+    assert "CheckpointError: MLX cannot be loaded (libmlx.so: cannot open" in last
+    assert "--editable '.[cpu]'`, or with '.[cuda]' for an NVIDIA GPU" in last
