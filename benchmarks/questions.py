@@ -33,7 +33,7 @@ from captioner.records import Picture
 
 PROMPT = "Describe the contents of this image."
 ASKED = ("alt_text=Write an alt text of one sentence.", "keywords=List keywords, with commas.")
-SIZE = (1600, 1280)  # pixels: 50 by 40 image tokens
+SIDES = (50, 40)  # of a picture, in image tokens
 Answers = list[str]
 Way = Callable[[list[Path]], Answers]
 
@@ -120,8 +120,8 @@ def _checkpoint(directory: Path) -> Path:
 def _pictures(folder: Path, number: int) -> list[Path]:
     paths = [folder / f"{n}.png" for n in range(number)]
     for n, path in enumerate(paths):
-        noise = Image.effect_noise((SIZE[0] // 40, SIZE[1] // 40), 90 + n)
-        noise.resize(SIZE).convert("RGB").save(path)
+        noise = Image.effect_noise(SIDES, 90 + n)
+        noise.resize((32 * SIDES[0], 32 * SIDES[1])).convert("RGB").save(path)
     return paths
 
 

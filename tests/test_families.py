@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from captioner.device.device import Device
-from captioner.device.families import BATCHED, REFUSED
+from captioner.device.families import BATCHED, PREPARED_AHEAD, REFUSED, SHARED
 from captioner.device.rows import Request
 from captioner.errors import CheckpointError
 from captioner.pictures.reading import Reader
@@ -23,7 +23,7 @@ from captioner.settings import Settings
 from tests.conftest import ROOT
 from tests.families.cases import FAMILIES, NOT_TRIED, TEXT
 from tests.families.checkpoint import Family, make_checkpoint, write
-from tests.families.compare import PROMPT, TOKENS, ours, pictures, theirs
+from tests.families.compare import PROMPT, TOKENS, answers, ours, pictures, theirs
 
 pytestmark = pytest.mark.model
 BY_NAME = {family.model_type: family for family in FAMILIES}
@@ -49,6 +49,21 @@ def captions(device: Device, paths: list[Path]) -> list[str]:
         for path, tokens in zip(paths, TOKENS, strict=True)
     ]
     return [work.result().text for work in works]
+
+
+def test_a_look_is_shared_where_pictures_are_prepared_ahead_and_batched() -> None:
+    assert SHARED <= PREPARED_AHEAD & BATCHED  # a picture that cannot be prepared fails by itself
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "qwen3_5"])
+def test_questions_in_one_look_are_answered_as_they_are_one_by_one(
+    name: str, tmp_path: Path
+) -> None:
+    directory = made(name, tmp_path)
+    alone = answers(directory, 1, in_one_look=False)
+    assert len({tuple(tokens) for each in alone for tokens in each}) > len(alone)
+    assert answers(directory, 1, in_one_look=True) == alone
+    assert answers(directory, 4, in_one_look=True) == alone
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "idefics3", "internvl_chat"])

@@ -67,8 +67,9 @@ PREPARED_AHEAD = frozenset(
 # whether it is faster was not measured there.
 COMPILED = frozenset({"qwen3_vl"})
 
-# Several questions in one look get the answers that they get one by one, token for token.
-SHARED = frozenset({"qwen3_vl", "qwen3_vl_moe"})
+# Several questions in one look get the answers that they get one by one, token for token, also in
+# a batch. Of families that are prepared ahead.
+SHARED = frozenset({"idefics3", "mistral3", "qwen2_5_vl", "qwen3_5", "qwen3_vl", "qwen3_vl_moe"})
 
 # Never loaded, and why.
 _ANOTHER_TOKENIZER = (

@@ -14,6 +14,7 @@ from captioner.device.model import MlxModel
 from captioner.device.rows import Request, Row
 
 PROMPT = "Describe the contents of this image."
+FURTHER = ("Describe the colours of this image.", "Describe the contents again.")
 SIZES = ((96, 64), (64, 96), (120, 40), (64, 64), (40, 120), (112, 112))
 TOKENS = (6, 12, 9, 12, 7, 10)  # of each picture, so that rows leave and join at any time
 
@@ -69,6 +70,26 @@ def ours(directory: Path, together: int) -> list[list[int]]:
         for row in rows.step():
             done[running.pop(row)] = row.tokens
     return [done[number] for number in sorted(done)]
+
+
+def answers(directory: Path, together: int, in_one_look: bool) -> list[list[list[int]]]:
+    """Our answers to three questions about each picture, in one look or one by one."""
+    model = MlxModel(directory)
+    found = []
+    for number, image in enumerate(pictures()):
+        requests = [Request(prompt, None, TOKENS[number], 0.0) for prompt in (PROMPT, *FURTHER)]
+        prepared = model.prepare_each(image, requests)
+        look = model.look(prepared)
+        encode = look.encode if in_one_look else model.encode
+        asked = [Row(*both) for both in zip(prepared, requests, strict=True)]
+        rows, waiting, running = model.rows(together), list(asked), 0
+        while waiting or running:
+            while waiting and len(rows) < together:
+                rows.add(row := waiting.pop(0), encode(row.prepared))
+                running += 1
+            running -= len(rows.step())
+        found.append([row.tokens for row in asked])
+    return found
 
 
 def differences(a: Iterable[Any], b: Iterable[Any]) -> list[int]:
