@@ -39,16 +39,16 @@ def read_schema(value: Any) -> Any:
     """
     if value is None or value == "":
         return None
-    if isinstance(value, Mapping):
-        return _checked(_canonical(dict(value)))
-    if not isinstance(value, str | Path):
-        raise ValueError("must be a JSON Schema, or the file that it is in")
-    text = str(value)
-    if not text.lstrip().startswith("{"):
-        text = _text_of(text)
-    if len(text.encode(errors="replace")) > MAX_SCHEMA_BYTES:
-        raise ValueError(f"is larger than {MAX_SCHEMA_BYTES >> 10} kB")
     try:
+        if isinstance(value, Mapping):
+            return _checked(_canonical(dict(value)))
+        if not isinstance(value, str | Path):
+            raise ValueError("must be a JSON Schema, or the file that it is in")
+        text = str(value)
+        if not text.lstrip().startswith("{"):
+            text = _text_of(text)
+        if len(text.encode(errors="replace")) > MAX_SCHEMA_BYTES:
+            raise ValueError(f"is larger than {MAX_SCHEMA_BYTES >> 10} kB")
         return _checked(_canonical(json.loads(text, parse_constant=_refuse_constant)))
     except json.JSONDecodeError as error:
         raise ValueError(f"is no JSON from line {error.lineno} on") from None
@@ -72,6 +72,8 @@ def read_asks(value: Any) -> Any:
         ValueError: one of them has no name or no prompt, or two share a name.
     """
     if isinstance(value, Mapping):
+        if no_text := [name for name, prompt in value.items() if not isinstance(prompt, str)]:
+            raise ValueError(f"must have a text as the prompt of {_shown(str(no_text[0]))}")
         value = [f"{name}={prompt}" for name, prompt in value.items()]
     if isinstance(value, str):
         value = [line.strip() for line in value.splitlines() if line.strip()]
@@ -134,7 +136,10 @@ def _text_of(place: str) -> str:
 
 def _canonical(schema: object) -> str:
     """One form of it; properties keep their order, in which they are answered."""
-    text = json.dumps(schema, ensure_ascii=True, separators=(",", ":"))
+    try:
+        text = json.dumps(schema, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError):  # TOML has dates, and endless numbers
+        raise ValueError("holds what JSON has not, such as a date or an endless number") from None
     if len(text) > 2 * MAX_SCHEMA_BYTES:
         raise ValueError(f"is larger than {MAX_SCHEMA_BYTES >> 10} kB")
     return text

@@ -64,9 +64,11 @@ def split_at_commas(value: Any) -> Any:
 def _split(value: Any) -> Any:
     """The same with one in each line too; an empty one is none."""
     parts = re.split(r"[,\n]", value) if isinstance(value, str) else value
-    if isinstance(parts, list | tuple) and all(isinstance(part, str) for part in parts):
-        return tuple(" ".join(part.split()) for part in parts if part.strip())
-    return parts
+    if not isinstance(parts, list | tuple):
+        return parts
+    if not all(isinstance(part, str) for part in parts):
+        return tuple(parts)
+    return tuple(" ".join(part.split()) for part in parts if part.strip())
 
 
 def _language(value: str) -> str:

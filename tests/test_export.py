@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from PIL import Image
 
+from captioner.export.exporting import export as write_exports
 from captioner.export.kinds import KINDS
-from captioner.export.place import LEDGER
+from captioner.export.place import LEDGER, Options
 from captioner.export.xmp import with_description
 from captioner.pictures.stamps import stamp_of
 from captioner.settings import Settings
@@ -107,8 +109,28 @@ def test_pictures_of_one_stem_do_not_share_a_file(settings: Settings) -> None:
     entry = {"image": "a.jpg", "prompt": "p", "caption": "another"}
     (settings.output_dir / "a.jpg.json").write_text(json.dumps(entry))
     done = export(settings, "--to", "txt", "--beside")
-    assert "1 file left as it is" in done.stdout
+    assert done.stdout.splitlines()[-1] == (
+        "1 caption not written, since the file has that of another picture of the same stem: "
+        f"{settings.input_dir / 'a.txt'}; other names for the pictures help."
+    )
     assert (settings.input_dir / "a.txt").read_text("utf-8") in ("another\n", CAPTIONS["a.png"])
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside", "in one folder"])
+def test_a_caption_does_not_become_the_prompt_of_its_folder(tmp_path: Path, beside: bool) -> None:
+    pictures, captions = tmp_path / "in", tmp_path / ("out" if beside else "in")
+    captions.mkdir()
+    pictures.mkdir(exist_ok=True)
+    for name in ("Prompt.png", "b.png"):  # a Mac's disk takes prompt.txt for Prompt.txt
+        Image.new("RGB", (8, 8)).save(pictures / name)
+        entry = {"image": name, "prompt": "p", "caption": "A box."}
+        (captions / f"{name[:-4]}.json").write_text(json.dumps(entry))
+    told = write_exports(captions, ["txt"], Options(pictures, beside=beside))
+    assert sorted(file.name for file in pictures.glob("*.txt")) == ["b.txt"]
+    assert told[-1] == (
+        "1 caption not written, since the next run would take it for the prompt of its folder: "
+        f"{pictures / 'Prompt.txt'}; give the picture another name."
+    )
 
 
 @pytest.mark.parametrize("key", ["../x.png", "/etc/x.png", "a\\..\\x.png", "", ".."])

@@ -338,6 +338,9 @@ def test_another_layout_of_the_file_is_no_edit(settings: Settings) -> None:
     [
         (b'{"image": "b.jpg",\n  oops', "it is no JSON from line 2 on"),
         (b'{"image": "b.jpg\xff"', "it is no text in UTF-8"),
+        (b'{"image": "b.jpg", "fields": {"n": NaN}}', "it is no JSON: it holds NaN"),
+        (b'{"image": "b.jpg", "fields": {"n": 1e999}}', "it holds a number that is too large"),
+        (b"1" * 5_000, "it holds a number that is too long"),
         (b"[" * 100_000, "it is nested too deeply"),
         (b"[]", "it has not image, prompt and caption"),
         (b'{"image": "b.jpg", "prompt": "", "caption": 1}', "it has not image, prompt and caption"),

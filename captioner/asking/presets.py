@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from captioner.asking.texts import NoText, text_in
 from captioner.errors import InputError
@@ -105,13 +106,19 @@ def _values(content: dict[str, Any], shown: str) -> dict[str, Any]:
         raise _refusal(shown, "schema must be a table, which says what a JSON Schema says")
     given = {KEYS[key]: value for key, value in content.items()}
     try:
-        settings = Settings.model_validate(given)
+        settings = Settings.model_validate(given, strict=True)  # `true` is no 1
     except ValidationError as error:
         first = error.errors()[0]
         named = {name: key for key, name in KEYS.items()}
         key = named.get(str(first["loc"][0]), "it")
-        raise _refusal(shown, f"{key}: {printable(first['msg'])}") from None
+        raise _refusal(shown, f"{key} {_complaint(first)}") from None
     return {name: getattr(settings, name) for name in given}
+
+
+def _complaint(problem: ErrorDetails) -> str:
+    """What is wrong with a value, as it is said of a flag's."""
+    said = printable(str(problem["msg"])).removeprefix("Value error, ")
+    return said.replace("Input should", "must", 1).replace("String should", "must", 1)
 
 
 def _shown(keys: list[str]) -> str:

@@ -17,7 +17,8 @@ from captioner.output.atomic import cannot_write, write_bytes
 from captioner.output.lines import Lines
 from captioner.output.ours import read_ours
 from captioner.output.results import Result, picture_in
-from captioner.text import listed, printable
+from captioner.pictures.scan import FOLDER_PROMPT
+from captioner.text import counted, listed, printable
 
 LEDGER, OPENING = "exports.jsonl", b'{"file": "'  # of every line
 MAX_BYTES = 1 << 30  # of a file that an export may replace
@@ -41,6 +42,8 @@ class Place:
         self.written = 0  # files that were made or replaced
         self.unchanged = 0  # files that say already what they should
         self.not_ours: list[str] = []  # files that were left, since somebody else made them
+        self.of_another: list[str] = []  # files that another caption of this export has already
+        self.prompts: list[str] = []  # files that the next run would take for prompts
         self._output = output_dir
         self._roots = (output_dir.resolve(), options.input_dir.resolve())
         self._ledger_file = Lines(output_dir / LEDGER, OPENING)
@@ -80,6 +83,9 @@ class Place:
         Raises:
             OutputError: it cannot be written.
         """
+        if self._asks(path):
+            self.prompts.append(str(path))
+            return
         shown, digest = str(path), hashlib.sha256(data).hexdigest()
         try:
             before = self.read(path)
@@ -87,8 +93,11 @@ class Place:
                 self.unchanged += shown not in self._used
                 self._used.add(shown)
                 return
+            if shown in self._used:
+                self.of_another.append(shown)
+                return
             theirs = before is not None and not merged and not self._wrote(path, before)
-            if theirs or shown in self._used or not self._is_inside(path):
+            if theirs or not self._is_inside(path):
                 self.not_ours.append(shown)
                 return
             self._note(path, digest)
@@ -119,6 +128,23 @@ class Place:
                 f"since no export of this folder wrote {'them' if count > 1 else 'it'}: "
                 f"{listed(map(printable, self.not_ours))}; move them away to have them written."
             )
+        if self.of_another:
+            names = listed(map(printable, self.of_another))
+            yield (
+                f"{counted(len(self.of_another), 'caption')} not written, since the file has that "
+                f"of another picture of the same stem: {names}; other names for the pictures help."
+            )
+        if self.prompts:
+            names = listed(map(printable, self.prompts))
+            yield (
+                f"{counted(len(self.prompts), 'caption')} not written, since the next run would "
+                f"take it for the prompt of its folder: {names}; give the picture another name."
+            )
+
+    def _asks(self, path: Path) -> bool:
+        """Whether a run would read what the model is asked from there, whatever the letter case."""
+        among_pictures = self.options.beside or self._roots[0] == self._roots[1]
+        return among_pictures and path.name.casefold() == FOLDER_PROMPT
 
     def _is_inside(self, path: Path) -> bool:
         """Whether no link on the way leads out of the two folders."""

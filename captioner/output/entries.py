@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def read_entry(path: Path) -> dict[str, Any] | None:
     """
     try:
         data = read_ours(path, MAX_BYTES)
-        entry = json.loads(data) if data.strip(NOTHING) else None
+        entry = _read(data) if data.strip(NOTHING) else None
     except FileNotFoundError:
         return None
     except (NotOurs, PermissionError) as error:
@@ -54,8 +55,10 @@ def read_entry(path: Path) -> dict[str, Any] | None:
         ) from error
     except json.JSONDecodeError as error:
         raise NoCaptionFile(f"it is no JSON from line {error.lineno} on") from None
-    except ValueError:
+    except UnicodeDecodeError:
         raise NoCaptionFile("it is no text in UTF-8") from None
+    except ValueError:  # Python's bound on the digits of a whole number
+        raise NoCaptionFile("it holds a number that is too long") from None
     except RecursionError:
         raise NoCaptionFile("it is nested too deeply") from None
     if entry is None:
@@ -74,6 +77,23 @@ def digest_of(entry: Mapping[str, Any]) -> bytes:
         said.append(fields)
     text = json.dumps(said, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _read(data: bytes) -> Any:
+    """What is in a file of JSON; what Python alone would read is refused, since it would go on into
+    captions.json, which nothing else reads then."""
+    return json.loads(data, parse_constant=_refuse, parse_float=_finite)
+
+
+def _refuse(name: str) -> None:
+    raise NoCaptionFile(f"it is no JSON: it holds {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise NoCaptionFile("it holds a number that is too large")
+    return number
 
 
 def _is_deeper(value: object, depth: int) -> bool:
