@@ -112,9 +112,9 @@ def test_the_gallery_shows_a_folder_of_it(tree: Tree, said: list[str]) -> None:
         assert names.all_text_contents() == KEYS[1:]
         folders.select_option("trip 2/day 10/")
         expect(names).to_have_text(KEYS[3:])
-        page.wait_for_function("document.querySelector('#pictures img').naturalWidth > 0")
+        expect(page.locator("#pictures img").first).not_to_have_js_property("naturalWidth", 0)
         page.locator(".picture").click()
-        page.wait_for_function("document.querySelector('#large-picture').naturalWidth === 192")
+        expect(page.locator("#large-picture")).to_have_js_property("naturalWidth", 192)
         browser.keep("gallery-tree")
         assert browser.errors == []
 
@@ -125,7 +125,7 @@ def test_a_caption_of_it_is_corrected_in_a_review(tree: Tree, said: list[str]) -
         page = browser.open("/", "v1")
         page.get_by_label("Folder").select_option("trip 2/day 9/")
         page.locator(".picture").click()
-        page.wait_for_function("document.querySelector('#large-picture').naturalWidth === 192")
+        expect(page.locator("#large-picture")).to_have_js_property("naturalWidth", 192)
         page.get_by_label("Caption", exact=True).fill("Two boxes.")
         page.get_by_role("button", name="Save and next").click()
         expect(page.locator("#said")).to_have_text("Nothing here is left to review.")

@@ -84,13 +84,20 @@ function pairs(box, values) {
   return box;
 }
 
+// Told when the end of the cards comes near; only of a change, so it is asked anew after each chunk.
+const nearTheEnd = new IntersectionObserver((entries) => {
+  if (entries.some((entry) => entry.isIntersecting)) more();
+}, { rootMargin: "1500px" });
+
 function more() {
   const next = shown.slice(added, added + CHUNK);
+  nearTheEnd.unobserve(byId("end"));
   if (!next.length) return;
   const chunk = element("ul");
   chunk.append(...next.map((result, i) => card(result, added + i)));
   list.append(chunk);
   added += next.length;
+  nearTheEnd.observe(byId("end"));
 }
 
 function update() {
@@ -209,9 +216,6 @@ function prepare() {
       byId("words").focus();
     }
   });
-  new IntersectionObserver((entries) => {
-    if (entries.some((entry) => entry.isIntersecting)) more();
-  }, { rootMargin: "1500px" }).observe(byId("end"));
   update();
 }
 
