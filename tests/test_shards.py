@@ -21,6 +21,7 @@ from captioner.errors import InputError, OutputError
 from captioner.output.folder import OutputFolder
 from captioner.output.gathering import Gathering
 from captioner.output.lease import RENEWED_SECONDS, Lease
+from captioner.output.provenance import FILE_NAME, OnlyRead
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
 from captioner.plan import Shard, shard_of
@@ -321,13 +322,15 @@ def test_what_nobody_captioned_has_failed(pictures: Path, tmp_path: Path) -> Non
 
 
 def test_what_lies_in_the_place_of_a_shard_s_lines_is_passed_over(
-    pictures: Path, tmp_path: Path
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = Settings(input_dir=pictures, output_dir=tmp_path / "out")
     gathering, run = split(settings)
     caption_shards(settings, (1, 2, 3))
     strange = settings.output_dir / "provenance-1-of-3-00000000.jsonl"
     strange.write_text('[]\n{"result": "ended"}\n{"result": "captioned", "image": 3}\n' + "x\n" * 9)
+    OnlyRead(settings.output_dir / FILE_NAME).read()
+    assert f"11 lines of {strange} cannot be understood: not counted" in caplog.messages
     gathering.note(run)
     assert not gathering.left()
     assert merged(settings, gathering, run)["counts"]["captioned"] == len(NAMES) - 1

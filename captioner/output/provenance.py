@@ -8,6 +8,7 @@ Knows nothing of what a run does with it.
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -103,7 +104,7 @@ class Provenance:
             OutputError: it is there and cannot be read.
         """
         latest: dict[str, Made] = {}
-        strange, ours = 0, False
+        strange, ours = Counter[Path](), False
         for path, line in self._read():
             try:
                 value = json.loads(line)
@@ -115,13 +116,13 @@ class Provenance:
                     made = replace(made, by_a_shard=True)
                 latest[made.image] = made
             except (ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH):
-                strange += 1
+                strange[path] += 1
         if strange and not ours:
             why = "no line of it says what a caption was made from"
-            raise _not_ours(self._lines.path, why)
-        if strange:
-            lines = counted(strange, "line")
-            logger.warning("%s of %s cannot be understood: not counted", lines, self)
+            raise _not_ours(next(iter(strange)), why)
+        for path, count in strange.items():
+            lines, shown = counted(count, "line"), printable(str(path))
+            logger.warning("%s of %s cannot be understood: not counted", lines, shown)
         return latest
 
     def values(self) -> Iterator[dict[str, Any]]:
