@@ -15,7 +15,7 @@ from captioner.text import printable
 
 MAX_SCHEMA_BYTES = 65_536
 MAX_QUESTIONS = 32
-MAX_QUESTION_LENGTH = 40_000  # characters, as of a prompt
+MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 SHOWN = 200  # characters of what is wrong
 
@@ -102,8 +102,8 @@ def questions(asks: Iterable[str]) -> tuple[tuple[str, str], ...]:
             raise ValueError("cannot ask for the caption, which --user-prompt does")
         if name in found:
             raise ValueError(f"asks for {name} twice")
-        if len(prompt) > MAX_QUESTION_LENGTH:
-            raise ValueError(f"has a prompt of more than {MAX_QUESTION_LENGTH:,} characters")
+        if len(prompt) > MAX_PROMPT_LENGTH:
+            raise ValueError(f"has a prompt of more than {MAX_PROMPT_LENGTH:,} characters")
         found[name] = prompt
     if len(found) > MAX_QUESTIONS:
         raise ValueError(f"asks more than {MAX_QUESTIONS} questions")

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_settings import NoDecode
 
-from captioner.answers import asked_twice, read_asks, read_schema
+from captioner.answers import MAX_PROMPT_LENGTH, asked_twice, read_asks, read_schema
 from captioner.fields import (
     Colour,
     Formats,
@@ -35,7 +35,6 @@ from captioner.fields import (
 DEFAULT_REPO_ID = "lmstudio-community/Qwen3-VL-30B-A3B-Instruct-MLX-8bit"
 MAX_BATCH_SIZE, MAX_TOKENS = 32, 32_768
 DEFAULT_USER_PROMPT = "Describe the contents of this image."
-MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
 NOT_EMPTY: JsonDict = {"minLength": 1}  # for the form, which knows a path as a text
 
 

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from captioner.answers import MAX_PROMPT_LENGTH
 from captioner.asking.in_full import in_full
 from captioner.asking.language import is_in_another, is_installed
 from captioner.asking.placeholders import filled, harmless, placeholders, refusal
@@ -22,7 +23,6 @@ from captioner.device.rows import Request
 from captioner.device.wording import as_wished, holds, without_opening
 from captioner.errors import InputError
 from captioner.fields import LANGUAGES
-from captioner.groups import MAX_PROMPT_LENGTH
 from captioner.records import Asked, Generation, Picture
 from captioner.settings import DEFAULTS, Settings
 from tests.conftest import ROOT

@@ -14,8 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -50,21 +49,13 @@ from flows.run_names import filled_in_by_a_form
 from flows.run_page import TAGS
 from tests.browser import Browser
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
+from tests.fleets import PATIENCE, wait_for
 
 pytestmark = [pytest.mark.server, pytest.mark.browser]
 
 MODEL = "models/flowcharts-3m-8bit"
 SOURCES = ("automations", "captioner", "flows", "tasks", MODEL, "prefect.yaml")
 ZONE = "Europe/Paris"  # of the machine
-PATIENCE = 200.0  # seconds, for whatever takes a second or ten
-
-
-def wait_for(what: Callable[[], Any], describe: Callable[[], object] = lambda: "") -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (result := what()):
-        assert time.monotonic() < deadline, describe()
-        time.sleep(0.2)
-    return result
 
 
 @dataclass

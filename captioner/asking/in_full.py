@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from captioner.answers import MAX_PROMPT_LENGTH
 from captioner.asking.placeholders import refusal
 from captioner.asking.presets import Preset, preset_of
 from captioner.asking.texts import NoText, text_in
 from captioner.errors import InputError
 from captioner.fields import LANGUAGES
-from captioner.groups import MAX_PROMPT_LENGTH
 from captioner.settings import Settings
 from captioner.text import printable
 

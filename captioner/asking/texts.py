@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from captioner.groups import MAX_PROMPT_LENGTH
+from captioner.answers import MAX_PROMPT_LENGTH
 from captioner.macos import why_refused
 from captioner.pictures.files import NotAFile, opened
 
