@@ -11,6 +11,8 @@ from typing import Any, get_args
 import pytest
 from PIL import Image
 
+from captioner.export.__main__ import main
+from captioner.export.exporting import Choice
 from captioner.export.exporting import export as write_exports
 from captioner.export.kinds import KINDS
 from captioner.export.place import LEDGER, Options
@@ -166,6 +168,39 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         f"{tmp_path} is not the output folder of a run, which has a summary.json.\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_only_shards_wrote_says_how_to_merge_them(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (settings.output_dir / "summary.json").unlink()
+    provenance = settings.output_dir / "provenance.jsonl"
+    provenance.rename(provenance.with_name("provenance-1-of-2-0123abcd.jsonl"))
+    assert main([str(settings.output_dir), "--to", "txt"]) == 2
+    assert capsys.readouterr().err == (
+        f"{settings.output_dir} holds the captions of shards, which are not merged yet: run the "
+        "flow on it once without --shard, and export then.\n"
+    )
+
+
+def test_caption_files_that_cannot_be_read_are_named(settings: Settings) -> None:
+    outside = settings.output_dir.parent / "outside.json"
+    outside.write_text(json.dumps({"image": "cut.png", "prompt": "p", "caption": "planted"}))
+    (settings.output_dir / "a.json").write_text('{"image": "a.png", "cap')
+    (settings.output_dir / "cut.json").unlink()
+    (settings.output_dir / "cut.json").symlink_to(outside)
+    (settings.output_dir / "labels.json").write_text("[1]")  # somebody else's
+    options, everything = Options(settings.input_dir), Choice(include_flagged=True)
+    assert write_exports(settings.output_dir, ["txt"], options, everything)[1:] == [
+        "2 caption files cannot be read and are left out: a.json (it is no JSON from line 1 on), "
+        "cut.json (it is a link); mend or remove what is there, run again, and export again."
+    ]
+    assert (settings.output_dir / "ordner ü.txt").exists()
+    assert not (settings.output_dir / "cut.txt").exists()
+
+    (settings.output_dir / "a.json").unlink()  # what is not there cannot be read either
+    (settings.output_dir / "cut.json").unlink()
+    assert len(write_exports(settings.output_dir, ["txt"], options)) == 1
 
 
 def test_a_ledger_that_is_a_link_is_not_written_through(settings: Settings) -> None:
