@@ -259,7 +259,7 @@ def test_load_dataset_reads_imagefolder_and_parquet(settings: Settings, tmp_path
     )
     rows = {row["image"]: row for row in table}
     assert {name: row["caption"] for name, row in rows.items()} == expected
-    assert rows["cut.png"]["flags"] == ["truncated"]
+    assert rows["cut.png"]["flags"] == ["truncated", "banned"]
     assert rows["a.png"]["thumbnail"].size == (160, 107)
     assert (rows["a.png"]["seconds"], rows["a.png"]["width"]) == (2.5, 24)
     assert (rows["a.png"]["people"], rows["cut.png"]["people"]) == (0, None)

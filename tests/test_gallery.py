@@ -127,6 +127,11 @@ def test_by_keyboard_a_picture_is_enlarged_and_its_caption_copied(
     expect(dialog.get_by_role("heading")).to_have_text("b & <c>'\".jpg")
     expect(dialog.locator("#large-fields")).to_contain_text("alt_text<b onmouseover")
     browser.keep("gallery-large")
+    page.keyboard.press("ArrowRight")
+    expect(dialog.locator("#large-figures")).to_contain_text(
+        "Banned phrases in itwas <cut>, caption"
+    )
+    page.keyboard.press("ArrowLeft")
     dialog.get_by_role("button", name="Copy caption").click()
     expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
     page.keyboard.press("Escape")

@@ -38,6 +38,7 @@ class Figures:
     sha256: str | None  # of the picture's bytes
     at: str | None  # when it was made, ISO 8601
     source: Stamp | None = None  # the picture's file as it was then, or when it was last seen
+    banned: tuple[str, ...] = ()  # phrases that it holds, and was not to hold
 
 
 NO_FIGURES = Figures(b"", "", (), None, None, None, None, None, None, None, None, None)
@@ -200,6 +201,7 @@ def _understood(made: dict[str, Any]) -> Figures:
         text("image_sha256"),
         text("at"),
         _source(made),
+        tuple(map(str, made.get("banned") or ())),
     )
 
 

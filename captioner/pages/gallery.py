@@ -128,6 +128,8 @@ def address(path: Path, home: Path) -> str:
 def figures(result: Result) -> Iterator[tuple[str, str]]:
     """How a caption was made, as names and values for a reader."""
     made = result.figures
+    if made.banned and not result.edited:
+        yield "Banned phrases in it", ", ".join(made.banned)
     if made.width and made.height:
         yield "Seen as", f"{made.width:,} × {made.height:,} pixels"
     if made.image_tokens is not None:
