@@ -35,6 +35,7 @@ from tests.conftest import draw_picture
 from tests.test_scanning import same_file
 
 FIGURES: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
+FIGURES |= {"banned": ()}
 
 
 def fill(directory: Path, *keys: str) -> Path:
