@@ -135,12 +135,14 @@ def test_a_caption_does_not_become_the_prompt_of_its_folder(tmp_path: Path, besi
     )
 
 
-@pytest.mark.parametrize("key", ["../x.png", "/etc/x.png", "a\\..\\x.png", "", ".."])
+@pytest.mark.parametrize(
+    "key", ["../x.png", "/etc/x.png", "a\\..\\x.png", "", "..", "\ud800.png"], ids=ascii
+)
 def test_a_key_that_leads_out_of_the_folder_is_no_caption(settings: Settings, key: str) -> None:
     entry = {"image": key, "prompt": "p", "caption": "planted"}
     (settings.output_dir / "planted.json").write_text(json.dumps(entry))
-    done = export(settings, "--to", "txt,jsonl", "--beside")
-    assert done.returncode == 0, done.stderr
+    options = Options(settings.input_dir, beside=True)
+    write_exports(settings.output_dir, ["txt", "jsonl"], options)
     assert "planted" not in (settings.input_dir / "metadata.jsonl").read_text("utf-8")
     assert not list(settings.input_dir.parent.glob("*.txt"))
 
