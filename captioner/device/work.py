@@ -77,7 +77,7 @@ class Work:
 
         Raises:
             CaptionError: this picture cannot be captioned; others can.
-                DeviceError: the device has stopped.
+            DeviceError: the device has stopped.
         """
         return self._result.result()
 
