@@ -13,7 +13,9 @@ from typing import Any, Final, Self
 
 from captioner.groups import DEFAULT_USER_PROMPT
 from captioner.settings import RECIPE, Settings
-from captioner.text import printable
+from captioner.text import listed, printable
+
+BANNED = "banned"  # the flag of a caption that holds such a phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +173,18 @@ class Generation:
     attempts: int = 1  # how often it was generated, with another sampling each time
     fields: dict[str, Any] | None = None  # the answers by their names, where more was asked for
     said: str = ""  # what the model said, where the text is made of it
+    banned: tuple[str, ...] = ()  # phrases that it holds, and was not to hold
 
     @property
     def seconds(self) -> float:
         """How long the device took for it."""
         return self.prefill_seconds + self.decode_seconds
+
+    @property
+    def flags_in_words(self) -> str:
+        """For example `truncated, banned (evokes)`; empty without one."""
+        phrases = f" ({listed(map(printable, self.banned))})" if self.banned else ""
+        return ", ".join(flag + phrases * (flag == BANNED) for flag in self.flags)
 
 
 @dataclass(frozen=True, slots=True)

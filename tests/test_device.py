@@ -178,9 +178,12 @@ def test_a_caption_with_a_banned_phrase_is_asked_for_twice_more_and_then_flagged
     for seed, work in zip(avoidable, works, strict=False):
         assert work.result().text == texts[seed + 1]
         assert (work.result().attempts, work.result().flags) == (2, ())
-        assert (list(work.attempts()), work.why(2)) == ([1, 2], "holds a banned phrase")
+        assert (list(work.attempts()), work.why(2)) == (
+            [1, 2],
+            f"holds a banned phrase ({texts[seed]})",
+        )
     (always,) = caption_all(on, pictures[:1], replace(sampled[0], banned=("BLUE  box",)))
-    assert (always.attempts, always.flags) == (3, ("banned",))
+    assert (always.attempts, always.flags_in_words) == (3, "banned (BLUE  box)")
 
 
 def test_captions_are_cut_at_max_tokens_and_say_so(kept: Kept, pictures: list[Path]) -> None:

@@ -66,7 +66,7 @@ def caption_all(
     recipe = Recipe.of(settings, checkpoint.revision)
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
     figures |= {"text": text, "finish_reason": finish_reason, "flags": flags}
-    figures |= {"fields": None, "said": ""}
+    figures |= {"fields": None, "said": "", "banned": ()}
     for job in planned(settings).todo:
         caption = Caption(
             job, job.asked.user_prompt, Generation(**figures), stamp_of(job.picture.path)

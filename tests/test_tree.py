@@ -35,6 +35,7 @@ from tests.conftest import draw_picture
 from tests.test_scanning import same_file
 
 FIGURES: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
+FIGURES |= {"banned": ()}
 
 
 def fill(directory: Path, *keys: str) -> Path:
@@ -393,7 +394,19 @@ def test_a_folder_that_becomes_a_link_during_a_run_ends_it(
 
 @pytest.mark.parametrize(
     "file",
-    ["../x.json", "/x.json", "a/../x.json", "a//x.json", "./x.json", ".a/x.json", "a/x\0.json"],
+    [
+        *(
+            "../x.json",
+            "/x.json",
+            "a/../x.json",
+            "a//x.json",
+            "./x.json",
+            ".a/x.json",
+            "a/x\0.json",
+        ),
+        *("\ud800.json", "x/" * 2_100 + "x.json"),
+    ],
+    ids=lambda file: ascii(file)[:20],
 )
 def test_a_provenance_that_leads_elsewhere_is_not_believed(file: str, settings: Settings) -> None:
     run_through(settings)

@@ -228,5 +228,6 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 def _more(generation: Generation) -> dict[str, Any]:
     """What only captions with more than a text have."""
-    more = {"fields": generation.fields, "said": generation.said or None}
+    banned = list(generation.banned) or None
+    more = {"fields": generation.fields, "said": generation.said or None, "banned": banned}
     return {name: value for name, value in more.items() if value is not None}
