@@ -395,16 +395,8 @@ def test_a_folder_that_becomes_a_link_during_a_run_ends_it(
 @pytest.mark.parametrize(
     "file",
     [
-        *(
-            "../x.json",
-            "/x.json",
-            "a/../x.json",
-            "a//x.json",
-            "./x.json",
-            ".a/x.json",
-            "a/x\0.json",
-        ),
-        *("\ud800.json", "x/" * 2_100 + "x.json"),
+        *("../x.json", "/x.json", "a/../x.json", "a//x.json", "./x.json", ".a/x.json"),
+        *("a/x\0.json", "\ud800.json", "x/" * 2_100 + "x.json"),
     ],
     ids=lambda file: ascii(file)[:20],
 )
