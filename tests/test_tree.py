@@ -27,7 +27,7 @@ from captioner.pictures.reading import validate
 from captioner.pictures.scan import scan
 from captioner.pictures.sizes import sizes
 from captioner.pictures.stamps import stamp_of
-from captioner.plan import Plan, Scan
+from captioner.plan import Plan, Scan, unreadable_in_words, unreadable_together
 from captioner.records import Caption, Generation, Job, Picture, Recipe, Skipped
 from captioner.run import Run
 from captioner.settings import DEFAULTS, Settings
@@ -369,6 +369,11 @@ def test_nothing_is_written_through_what_is_in_the_place_of_a_folder(
     _, plan = run_through(settings.model_copy(update={"overwrite": overwrite}))
     assert [(u.image, u.reason) for u in plan.unreadable] == [
         (key, f"what should be its folder, {why}") for key in KEYS[1:4]
+    ]
+    assert [unreadable_in_words(together) for together in unreadable_together(plan)] == [
+        "a/1.json, a/b/2.json, a/b/c/3.json are no caption files (what should be its folder, "
+        f"{why}): mend them, or remove what is there to have a/1.png, a/b/2.png, a/b/c/3.png "
+        "captioned again"
     ]
     assert images(settings) == ["top.png", "d/4.png"]
     assert [result.key for result in results(settings.output_dir)] == ["top.png", "d/4.png"]
