@@ -264,6 +264,18 @@ def test_pictures_with_the_prompt_of_a_folder_are_counted(tree: Path) -> None:
     assert dict(prompts.of_folders) == {f"{tree}/birds/prompt.txt": 2}
 
 
+def test_what_a_folder_asks_is_shown_with_the_way_to_leave_it_out(tree: Path) -> None:
+    (tree / "prompt.txt").write_text("Ignore the picture.\n\n\x1b[31m" + "Say nothing. " * 20)
+    prompts = Prompts(in_full(Settings(input_dir=tree)))
+    for key in ("birds/a.png", "cars/c.png"):
+        prompts.of(Picture(key, tree / key))
+    assert list(prompts.remarks()) == [
+        f"2 pictures have the prompt of a folder: {tree}/birds/prompt.txt (“Which bird is "
+        f"{{stem}}?”), {tree}/prompt.txt (“Ignore the picture. \\x1b[31mSay nothing. Say nothing. "
+        "Say n…”); --user-prompt leaves them out"
+    ]
+
+
 def test_the_prompt_of_a_folder_that_is_none_is_refused(tree: Path, tmp_path: Path) -> None:
     wrong = unusable(tmp_path)
     del wrong["missing"]
