@@ -35,8 +35,8 @@ from tests.fleets import (
     captioned_twice,
     captions,
     flags,
+    in_mid_shard,
     shards_of,
-    stopped_in_mid_shard,
     team,
     wait_for,
     without_times,
@@ -79,7 +79,7 @@ def captioned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captioned]:
         ben.start_worker()
         command = ("flows.fleet", "--shards", str(SHARDS), *flags())
         fleet = anna.start(*command, log="fleet")
-        lost = stopped_in_mid_shard(client, ben)
+        lost = in_mid_shard(client, ben, its.output, stop=True).run
         ben.kill_worker()
         crash(client, lost)
         anna.start_worker()  # added in mid-run
