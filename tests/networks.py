@@ -85,8 +85,11 @@ class Namespace(Host):
         return f"http://{self.network}.1:{port}"
 
     def command(self, *command: str, cwd: Path) -> list[str]:
+        # a library that is loaded before all may start threads, with which nobody may enter
+        preloaded = os.environ.get("LD_PRELOAD")
+        again = ["env", f"LD_PRELOAD={preloaded}"] if preloaded else []
         enter = ["nsenter", "--target", str(self.holder.pid), *self.kinds, f"--wd={cwd}"]
-        return [*enter, "--", *command]
+        return ["env", "--unset=LD_PRELOAD", *enter, "--", *again, *command]
 
     def unplug(self) -> None:
         _ip("link", "set", self.cable, "down")
