@@ -27,6 +27,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from captioner.pictures.names import RESERVED
+from captioner.plan import shard_of
 from flows.hosting.server import HOST, free_port
 from flows.hosting.ui import descendants
 from tests.conftest import ROOT, hears_hangups
@@ -166,7 +167,7 @@ class Team:
 
     @property
     def api(self) -> str:
-        return f"http://{self.network.address}:{self.port}/api"
+        return f"http://{HOST}:{self.port}/api"
 
     @property
     def output(self) -> Path:
@@ -180,7 +181,7 @@ class Team:
         }
         home = self.folder / "server"
         home.mkdir(exist_ok=True)
-        server = real_server(home, host=self.network.address, port=self.port, more=more)
+        server = real_server(home, host=self.network.listen, port=self.port, more=more)
         self.running = self.server.enter_context(server)
 
     def stop_server(self) -> None:
@@ -257,9 +258,10 @@ def _without_ours() -> list[str]:
 # --- one folder, captioned by a team ---
 
 
-def flags(max_tokens: int = 24) -> list[str]:
-    """What is asked of the embedded checkpoint: little."""
-    return ["--model", MODEL, "--max-tokens", str(max_tokens), "--max-pixels", "16384"]
+def flags(repo_id: str | None = None) -> list[str]:
+    """What is asked of the embedded checkpoint, or of a repository with the same: little."""
+    model = ["--repo-id", repo_id] if repo_id else ["--model", MODEL]
+    return [*model, "--max-tokens", "24", "--max-pixels", "16384"]
 
 
 def captions(output: Path) -> dict[str, str]:
@@ -329,7 +331,8 @@ class AtWork:
 
     def made(self, output: Path) -> int:
         """How many captions its shard has, whoever made them."""
-        return _made(output, self.shard)
+        number, of = map(int, self.shard.split("-of-"))
+        return sum(shard_of(line["image"], of) == number for line in lines(output))
 
 
 def in_mid_shard(

@@ -144,7 +144,7 @@ def asleep(fleet: Fleet) -> None:
         return [line[line.index("Shard") :] for line in found if "any more" in line]
 
     wait_for(said, lambda: ben.said("worker")[-3000:])
-    fleet.figures["it said"] = said()
+    fleet.figures["it said"] = said()[0]
 
 
 def added(fleet: Fleet) -> None:

@@ -151,8 +151,13 @@ class Network:
 
     @property
     def address(self) -> str:
-        """Where a server has to listen."""
+        """Of this machine, as the others call it."""
         return f"{self.prefix}.1" if self.bridge else HOST
+
+    @property
+    def listen(self) -> str:
+        """Where a server has to listen that this machine calls 127.0.0.1 as well."""
+        return "0.0.0.0" if self.bridge else HOST
 
     @contextmanager
     def host(self, name: str) -> Iterator[Host]:

@@ -32,10 +32,10 @@ def real_server(
     port: int = 0,
     more: Mapping[str, str] | None = None,
 ) -> Iterator[RealServer]:
-    """A server over the database in `home`, for as long as the block runs; with `more` in its
-    environment."""
+    """A server over the database in `home`, for as long as the block runs, for this machine or also
+    for others (`host`); with `more` in its environment."""
     port = port or free_port()
-    server = RealServer(f"http://{host}:{port}/api", home / f"server-{port}.log")
+    server = RealServer(f"http://{HOST}:{port}/api", home / f"server-{port}.log")
     kept = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     environment = kept | {
         "PREFECT_HOME": str(home),
