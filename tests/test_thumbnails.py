@@ -60,9 +60,9 @@ def test_a_thumbnail_is_the_picture_made_small(
 def test_validation_makes_one_of_what_it_reads_when_it_is_wanted(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    path = put(tmp_path / "a.webp", written(Image.new("RGB", (900, 600), "red"), "webp", exif=exif))
+    put(tmp_path / "a.webp", written(Image.new("RGB", (900, 600), "red"), "webp", exif=exif))
     for wanted in (True, False):
-        job = Job(Picture("a.webp", path), "a.json", 1, 1)
+        job = Job(Picture("a.webp", tmp_path), "a.json", 1, 1)
         valid = validate(job, ("webp",), thumbnail=wanted)
         assert isinstance(valid, Valid)
         assert (valid.thumbnail is not None) is wanted

@@ -51,8 +51,7 @@ def test_an_attempt_that_is_done_again_is_told_once(work: Work) -> None:
 
 
 def test_a_caption_has_its_answers_and_their_trouble_and_cost() -> None:
-    reader = Image.Image
-    work = Work(reader, replace(REQUEST, ask=("mood=How?", "place=Where?")))
+    work = Work(Image.Image, replace(REQUEST, ask=("mood=How?", "place=Where?")))
     caption, mood, place = work.questions
     assert [each.request.user_prompt for each in work.questions] == ["What?", "How?", "Where?"]
     assert mood.again("repeats itself")  # which concerns no other

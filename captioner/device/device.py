@@ -9,14 +9,11 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
-
-from PIL import Image
 
 from captioner.checkpoint.memory import share_arenas
 from captioner.device.model import MlxModel, freed_afterwards, peak_memory_bytes
@@ -25,7 +22,7 @@ from captioner.device.rows import Request, Row, Rows
 from captioner.device.stopwatch import Stopwatch
 from captioner.device.troubles import cannot_compile, is_dead, is_out_of_memory
 from captioner.device.wording import as_wished
-from captioner.device.work import Question, Work
+from captioner.device.work import Question, Take, Work
 from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped, first_line
 from captioner.records import DeviceFigures
 from captioner.text import listed, printable
@@ -97,7 +94,7 @@ class Device:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def begin(self, take: Callable[[], Image.Image], request: Request) -> Work:
+    def begin(self, take: Take, request: Request) -> Work:
         """Put a picture in line; returns at once. They are taken up in the order of these calls.
 
         `take` gives its pixels; it is called once, on the thread that prepares. Once the device has

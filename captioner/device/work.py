@@ -15,6 +15,8 @@ from PIL import Image
 from captioner.device.rows import Request
 from captioner.records import Generation
 
+Take = Callable[[], Image.Image]  # gives the pixels of a picture
+
 
 @dataclass(eq=False, slots=True)
 class Question:
@@ -40,8 +42,8 @@ class Question:
 class Work:
     """A picture that stands in line for its caption, or is being captioned."""
 
-    def __init__(self, take: Callable[[], Image.Image], request: Request) -> None:
-        self.take = take  # gives its pixels, and is called once
+    def __init__(self, take: Take, request: Request) -> None:
+        self.take = take  # called once
         self.request = request
         # the caption's first
         self.questions = [Question(name, each, each) for name, each in request.each().items()]

@@ -65,16 +65,15 @@ def validate(
             about the picture.
     """
     path, root = job.picture.path, job.picture.root
-    stamp = None
     try:
         for _ in range(2):  # once more when it changed meanwhile
-            with _reading:
-                with reasons():
-                    content = content_of(path, root)
+            stamp = None
+            with _reading, reasons():
+                content = content_of(path, root)
                 stamp = content.stamp
                 found = decoded(content, path.name, max_pixels, background, formats, remark=True)
-            if _is_now(path, stamp):
                 small = thumbnail_of(found.image) if thumbnail else None
+            if _is_now(path, stamp):
                 return Valid(job, found.size, stamp, found.image, small)
     except UnreadableImage as error:
         return Skipped(job.picture, str(error), stamp)
