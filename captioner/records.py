@@ -32,12 +32,12 @@ class Picture:
     """An image file that the scan found."""
 
     key: str  # its path within the input directory, with `/`, as `image` in the caption file
-    path: Path  # where the file is
+    root: Path  # the input directory, which no link may lead out of
 
     @property
-    def root(self) -> Path:
-        """The input directory, which no link may lead out of."""
-        return self.path.parents[self.key.count("/")]
+    def path(self) -> Path:
+        """Where the file is; not kept, since it takes ten times as much memory as the rest."""
+        return self.root / self.key
 
     @property
     def label(self) -> str:

@@ -205,7 +205,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def answered(on: Device, pictures: list[Path], *requests: Request) -> list[Generation]:
     works = [
-        on.begin(Reader(Picture(path.name, path), 0, "white"), request)
+        on.begin(Reader(Picture(path.name, path.parent), 0, "white"), request)
         for path in pictures
         for request in requests
     ]

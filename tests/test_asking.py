@@ -38,7 +38,7 @@ DEFAULT = DEFAULTS.user_prompt
 def asked(settings: Settings, key: str = "a.png") -> str:
     """The user prompt of a picture, which need not be there."""
     full = in_full(settings)
-    return Prompts(full).of(Picture(key, full.input_dir / key)).user_prompt
+    return Prompts(full).of(Picture(key, full.input_dir)).user_prompt
 
 
 def asking(prompt: str, folder: Path = Path("in")) -> Settings:
@@ -131,7 +131,7 @@ def test_further_questions_have_placeholders_too_and_the_longest_is_known(tmp_pa
     settings = Settings(
         input_dir=tmp_path, user_prompt="What?", ask=("alt_text=What is {stem}?", "x=A")
     )
-    found = Prompts(in_full(settings)).of(Picture("a.png", tmp_path / "a.png"))
+    found = Prompts(in_full(settings)).of(Picture("a.png", tmp_path))
     assert found.ask == ("alt_text=What is a?", "x=A")
     assert (found.prompt, found.characters()) == ("What is a?", len("What is a?"))
     assert Asked("What?", "Be brief.").prompt == "What?"
@@ -260,7 +260,7 @@ def test_a_prompt_that_was_given_goes_before_that_of_a_folder_and_a_preset_behin
 def test_pictures_with_the_prompt_of_a_folder_are_counted(tree: Path) -> None:
     prompts = Prompts(in_full(Settings(input_dir=tree)))
     for key in ("birds/a.png", "birds/small/b.png", "cars/c.png"):
-        prompts.of(Picture(key, tree / key))
+        prompts.of(Picture(key, tree))
     assert dict(prompts.of_folders) == {f"{tree}/birds/prompt.txt": 2}
 
 

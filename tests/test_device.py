@@ -73,7 +73,7 @@ class Read(Reader):
     """Does something before it reads."""
 
     def __init__(self, path: Path, before: Callable[[], object] = lambda: None) -> None:
-        super().__init__(Picture(path.name, path), 0, "white")
+        super().__init__(Picture(path.name, path.parent), 0, "white")
         self._before = before
 
     def read(self) -> Image.Image:
@@ -587,7 +587,8 @@ def test_the_process_ends_cleanly_after_a_device(made: Path, pictures: list[Path
         "import sys; from pathlib import Path; from captioner.device.device import Device;"
         "from captioner.device.rows import Request;"
         "from captioner.pictures.reading import Reader; from captioner.records import Picture;"
-        "reader = Reader(Picture('a', Path(sys.argv[2])), 0, 'white')\n"
+        "path = Path(sys.argv[2]);"
+        "reader = Reader(Picture(path.name, path.parent), 0, 'white')\n"
         "with Device(Path(sys.argv[1])) as device:\n"
         "    device.begin(reader, Request('Describe', None, 2, 0.0)).result()"
     )

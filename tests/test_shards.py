@@ -277,11 +277,18 @@ def test_whoever_gives_out_shards_goes_on_where_another_was_killed(
     second, run = split(settings, shards=7)
     assert second.round == first.round and second.round and second.round.shards == 3
     assert second.left() == first.left()
+    second.note(run)  # what others did before says nothing of the pace
+    assert run.done > 1 and run.progress.pace == ""
+    before = len(run.captioned)
     caption_shards(settings, second.left())
     again = caption_shards(settings, (1, 3))
     assert [each.plan.todo for each in again] == [(), ()]
     second.note(run)
     assert not second.left()
+    assert "a minute" in run.progress.pace
+    second.end(run)
+    here = run.a_minute * run.captioning_seconds / 60
+    assert round(here) == len(run.captioned) - before > 0
     figures = merged(settings, second, run)
     failed = [each["image"] for each in figures["failed"]]
     assert failed == (["p2.png"] if shard_of("p2.png", 3) == 2 else [])
