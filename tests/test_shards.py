@@ -354,6 +354,17 @@ def test_what_lies_in_the_place_of_a_shard_s_lines_is_passed_over(
     assert merged(settings, gathering, run)["counts"]["captioned"] == len(NAMES) - 1
 
 
+def test_lines_that_cannot_be_understood_are_told_of_once_when_shards_are_merged(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(input_dir=pictures, output_dir=tmp_path / "out")
+    caption_shards(settings, (1, 2, 3))
+    (settings.output_dir / "provenance-1-of-3-00000000.jsonl").write_text("x\n" * 9)
+    caption(settings)
+    assert (settings.output_dir / FILE_NAME).read_text().count("x\n") == 9
+    assert len([said for said in caplog.messages if "cannot be understood" in said]) == 1
+
+
 def test_a_worker_that_refuses_is_left_alone_for_a_while() -> None:
     workers = Workers()
     workers.online = {"anna", "ben"}

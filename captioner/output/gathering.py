@@ -202,7 +202,7 @@ class Gathering:
         return Plan(
             plan.pictures,
             plan.caption_files,
-            todo=[
+            todo=tuple(
                 Job(
                     picture,
                     plan.caption_files[picture.key],
@@ -211,7 +211,7 @@ class Gathering:
                     job.reason if (job := jobs.get(picture.key)) else reasons[picture.key],
                 )
                 for number, picture in enumerate(todo, start=1)
-            ],
+            ),
             up_to_date=[key for key in plan.up_to_date if key not in reasons],
             edited=plan.edited,
             left=plan.left,
