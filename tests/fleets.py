@@ -336,10 +336,10 @@ class AtWork:
 
 
 def in_mid_shard(
-    client: SyncPrefectClient, machine: Machine, output: Path, stop: bool = False
+    client: SyncPrefectClient, machine: Machine, output: Path, do: Callable[[int], object]
 ) -> AtWork:
-    """The run of a shard of which the machine has made a caption, and not the last; with `stop` its
-    process is stopped."""
+    """The run of a shard of which the machine has made a caption, and not the last: what there is
+    to `do` with its process is done at once."""
     while True:
         for lease in output.glob(".shard-*.lease"):
             with suppress(FileNotFoundError, IndexError, ValueError):
@@ -347,12 +347,16 @@ def in_mid_shard(
                 shard = lease.name.removeprefix(".shard-").removesuffix(".lease")
                 of_worker = machine.worker and _parent(pid) == machine.worker.pid
                 if of_worker and _made(output, shard):
-                    if stop:
-                        os.kill(pid, signal.SIGSTOP)
+                    do(pid)
                     wanted = f"shard {shard.replace('-', ' ')}"
                     runs = reversed(shards_of(client))
                     return AtWork(next(r for r in runs if wanted in r.name), pid, shard)
         time.sleep(0.01)
+
+
+def stop(pid: int) -> None:
+    """Stop a process."""
+    os.kill(pid, signal.SIGSTOP)
 
 
 def _made(output: Path, shard: str) -> int:

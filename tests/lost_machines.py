@@ -35,6 +35,7 @@ from tests.fleets import (
     in_mid_shard,
     lines,
     shards_of,
+    stop,
     team,
     wait_for,
     without_times,
@@ -115,7 +116,7 @@ def plain(fleet: Fleet) -> None:
 def killed(fleet: Fleet) -> None:
     """A machine loses its power in the midst of a shard."""
     fleet.dispatch()
-    lost = in_mid_shard(fleet.client, fleet.machines[1], fleet.output, stop=True)
+    lost = in_mid_shard(fleet.client, fleet.machines[1], fleet.output, do=stop)
     fleet.machines[1].kill_worker()
     fleet.until_crashed(lost)
     fleet.end()
@@ -127,7 +128,7 @@ def asleep(fleet: Fleet) -> None:
     some of it."""
     ben = fleet.machines[1]
     fleet.dispatch()
-    lost = in_mid_shard(fleet.client, ben, fleet.output, stop=True)
+    lost = in_mid_shard(fleet.client, ben, fleet.output, do=stop)
     assert ben.worker
     pids = {ben.worker.pid, *descendants(ben.worker.pid)}
     for pid in pids:
@@ -207,8 +208,7 @@ def cut_off_from_all(fleet: Fleet) -> None:
 def _cut_off(fleet: Fleet, and_from_the_folder: bool) -> None:
     ben = fleet.machines[1]
     fleet.dispatch()
-    lost = in_mid_shard(fleet.client, ben, fleet.output)
-    ben.host.unplug()
+    lost = in_mid_shard(fleet.client, ben, fleet.output, do=lambda _: ben.host.unplug())
     since, made = time.monotonic(), lost.made(fleet.output)
     if and_from_the_folder:
         ben.host.unmount(ben.shared)

@@ -41,6 +41,7 @@ from tests.fleets import (
     flags,
     in_mid_shard,
     shards_of,
+    stop,
     team,
     wait_for,
     without_times,
@@ -102,7 +103,7 @@ def captioned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captioned]:
         ben.start_worker()
         command = ("flows.fleet", "--shards", str(SHARDS), *flags(REPO_ID))
         fleet = anna.start(*command, log="fleet")
-        lost = in_mid_shard(client, ben, its.output, stop=True).run
+        lost = in_mid_shard(client, ben, its.output, do=stop).run
         ben.kill_worker()
         crash(client, lost)
         anna.start_worker()  # added in mid-run
