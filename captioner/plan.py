@@ -7,6 +7,7 @@ is made.
 import hashlib
 import unicodedata
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,3 +209,24 @@ def unasked_in_words(plan: Plan, settings: Settings) -> str:
     below = not settings.recursive and any("/" in key for key in keys)
     advice = "; --recursive looks into the folders below" if below else ""
     return f"{what} that this run does not look for ({listed(map(printable, keys))}){advice}"
+
+
+def unreadable_together(plan: Plan) -> list[list[Unreadable]]:
+    """What is in the place of caption files, by the reason: a link in the place of a folder is in
+    the way of all that would be in it."""
+    together: dict[str, list[Unreadable]] = defaultdict(list)
+    for each in plan.unreadable:
+        together[each.reason].append(each)
+    return list(together.values())
+
+
+def unreadable_in_words(together: Sequence[Unreadable]) -> str:
+    """The same in a sentence, of files with one reason."""
+    files = listed(printable(each.caption_file) for each in together)
+    pictures = listed(printable(each.image) for each in together)
+    reason = together[0].reason
+    if len(together) == 1:
+        what = f"{files} is no caption file ({reason}): mend it, or remove it"
+    else:
+        what = f"{files} are no caption files ({reason}): mend them, or remove what is there"
+    return f"{what} to have {pictures} captioned again"
