@@ -126,8 +126,8 @@ def _todo(found: Forecast) -> Iterator[Row]:
     for reason, names in reasons.items():
         yield "", f"{len(names):,} again: {reason} ({listed(names)})"
     if overwritten:
-        number, names = counted(len(overwritten), "caption"), listed(sorted(overwritten))
-        yield "", f"{number} edited by hand overwritten: {names}"
+        number = counted(len(overwritten), "caption")
+        yield "", f"{number} edited by hand overwritten: {listed(sorted(overwritten))}"
 
 
 def _model(model: Model) -> Iterator[Row]:
