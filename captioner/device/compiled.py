@@ -6,8 +6,10 @@ that grow now and then, and a row that joins or leaves moves no other. Knows not
 `mlx` and `mlx_vlm` are imported inside functions.
 """
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from captioner.device.qwen3_vl import decode_step
 
 STEP = 256  # tokens by which a slot grows
 
@@ -102,28 +104,6 @@ class SlotCache:
             self.keys, self.values = mx.pad(self.keys, more), mx.pad(self.values, more)
 
 
-class _Slots:
-    """The arrays of a layer while a step is traced, in which each slot gets one more token."""
-
-    def __init__(self, keys: Any, values: Any, lengths: Any) -> None:
-        self.keys, self.values, self._lengths = keys, values, lengths
-        self.offset = keys.shape[2]  # nothing of the mask is cut off; positions are given
-
-    def make_mask(self, _tokens: int, **_: Any) -> Any:
-        import mlx.core as mx
-
-        seen = mx.arange(self.keys.shape[2]) <= self._lengths[:, None]
-        return seen[:, None, None, :]
-
-    def update_and_fetch(self, keys: Any, values: Any) -> tuple[Any, Any]:
-        import mlx.core as mx
-
-        place = self._lengths[:, None, None, None]
-        self.keys = mx.put_along_axis(self.keys, place, keys, axis=2)
-        self.values = mx.put_along_axis(self.values, place, values, axis=2)
-        return self.keys, self.values
-
-
 class CompiledSteps:
     """A language model of the Qwen3-VL family whose decode steps are compiled."""
 
@@ -131,7 +111,7 @@ class CompiledSteps:
         import mlx.core as mx
 
         self._language_model = language_model
-        self._step = mx.compile(_step_of(language_model))
+        self._step = mx.compile(partial(decode_step, language_model))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._language_model, name)
@@ -164,7 +144,7 @@ class CompiledSteps:
         rows = mx.array([row_of.get(slot, 0) for slot in range(number)])
         positions = [a + b for a, b in zip(first.lengths, first.shifts, strict=True)]
         logits, keys, values = self._step(
-            inputs[rows],
+            inputs[rows, 0],
             mx.array(first.lengths),
             mx.array(positions),
             [layer.keys for layer in cache],
@@ -174,17 +154,3 @@ class CompiledSteps:
             for slot in layer.slots:
                 layer.lengths[slot] += 1
         return LanguageModelOutput(logits=logits[mx.array(first.slots)])
-
-
-def _step_of(language_model: Any) -> Callable[..., Any]:
-    def step(
-        tokens: Any, lengths: Any, positions: Any, keys: list[Any], values: list[Any]
-    ) -> tuple[Any, list[Any], list[Any]]:
-        import mlx.core as mx
-
-        layers = [_Slots(*both, lengths) for both in zip(keys, values, strict=True)]
-        position_ids = mx.broadcast_to(positions[None, :, None], (3, len(positions), 1))
-        out = language_model(tokens, cache=layers, position_ids=position_ids)
-        return out.logits, [layer.keys for layer in layers], [layer.values for layer in layers]
-
-    return step

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from captioner.device.families import WRITTEN_OUT
+from captioner.device.qwen3_vl import embeddings
+
 PIXELS = "pixel_values"
 
 
@@ -138,7 +141,18 @@ def encode(model: Any, prepared: Prepared) -> Encoded:
     from mlx_vlm.generate import generation_stream
 
     ids, pixels, mask, rest = as_mlx(prepared)
+    picture = _in_a_row(prepared) if model.config.model_type in WRITTEN_OUT else None
     with mx.stream(generation_stream):
-        features = model.get_input_embeddings(ids, pixels, mask=mask, **rest)
+        if picture:
+            features = embeddings(model, ids, pixels, mask, rest, picture)
+        else:
+            features = model.get_input_embeddings(ids, pixels, mask=mask, **rest)
         mx.eval([value for value in features.to_dict().values() if value is not None])
     return Encoded(ids, mask, rest, features)
+
+
+def _in_a_row(prepared: Prepared) -> slice | None:
+    """Where the tokens of the picture are, if they are all those between its first and its last."""
+    ids, end = prepared.arrays["input_ids"][0], prepared.picture_end
+    start = end - prepared.image_tokens
+    return slice(start, end) if end and (ids[start:end] == ids[end - 1]).all() else None

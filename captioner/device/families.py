@@ -63,6 +63,9 @@ PREPARED_AHEAD = frozenset(
     }
 )
 
+# Those whose pictures come among the tokens, and whose decode steps are made, by `qwen3_vl.py`.
+WRITTEN_OUT = frozenset({"qwen3_vl", "qwen3_vl_moe"})
+
 # Those whose decode step `compiled.py` compiles. It gives the same tokens with qwen3_vl_moe too;
 # whether it is faster was not measured there.
 COMPILED = frozenset({"qwen3_vl"})
