@@ -40,7 +40,9 @@ def main(checkpoint: Path, tokens: int, batch_size: int, pictures: list[Path]) -
     request = Request(PROMPT, None, tokens, 0.0)
     with Device(checkpoint, batch_size) as device:
         began = time.perf_counter()
-        works = [device.begin(Reader(Picture(p.name, p), 0, "white"), request) for p in pictures]
+        works = [
+            device.begin(Reader(Picture(p.name, p.parent), 0, "white"), request) for p in pictures
+        ]
         done = [work.result() for work in works]
         seconds = time.perf_counter() - began
         figures = device.figures()

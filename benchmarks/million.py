@@ -64,7 +64,7 @@ def many(count: int, folder: Path) -> None:
     gathering = Gathering(folder)
     gathering.round = Round("0", 1, {})
     run = Run(settings)
-    pictures = [Picture(key, folder / key) for key in keys]
+    pictures = [Picture(key, folder) for key in keys]
     gathering.expect(Job(p, f"{p.key}.json", n, count) for n, p in enumerate(pictures, 1))
     measured("what the shards made, noted by the dispatcher", lambda: gathering.note(run))
     assert len(run.captioned) == count
@@ -107,7 +107,7 @@ def write_provenance(path: Path, keys: list[str], pictures: Path | None = None) 
     recipe = Recipe.of(settings, "0" * 40)
     generation = Generation(TEXT, "stop", 1000, 900, 1280, 960, 90, 1.0, 9.0)
     stamp = stamp_of(pictures / keys[0]) if pictures else Stamp(1_000_000, 1 << 60, "0" * 64)
-    job = Job(Picture("KEY", Path("KEY")), "STEM.json", 1, 1)
+    job = Job(Picture("KEY", Path()), "STEM.json", 1, 1)
     caption = Caption(job, settings.user_prompt, generation, stamp)
     provenance.add_caption(caption, recipe, again=None, prefill_seconds=1.0)
     line = path.read_text()

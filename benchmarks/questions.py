@@ -132,7 +132,7 @@ def _small(picture: Path) -> Path:
 
 
 def _reader(path: Path) -> Reader:
-    return Reader(Picture(path.name, path), 0, "white")
+    return Reader(Picture(path.name, path.parent), 0, "white")
 
 
 def _arguments() -> argparse.Namespace:

@@ -6,7 +6,7 @@ becomes of the answers.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from captioner.text import printable
 
 MAX_SCHEMA_BYTES = 65_536
+MAX_REFERENCES = 50  # different ones in a schema
 MAX_QUESTIONS = 32
 MAX_PROMPT_LENGTH = 40_000  # characters; Prefect refuses more than 524,288 bytes of parameters
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -157,7 +158,59 @@ def _checked(schema: str) -> str:
     failed, messages = LLMatcher.validate_grammar_with_warnings(grammar_of(schema))
     if failed or messages:
         raise ValueError(f"asks for what no answer can be held to: {_said(messages)}")
+    if _is_endless(read):
+        raise ValueError(
+            "asks for an answer without an end: what it requires requires itself; require less"
+        )
     return schema
+
+
+def _is_endless(schema: dict[str, Any]) -> bool:
+    """Whether an answer to a schema that is one would have to hold itself, for ever."""
+    places = {place for place in _references(schema) if isinstance(place, str)}
+    if len(places) > MAX_REFERENCES:
+        return False  # nobody writes as many; the answer would be cut at the token limit
+    ending: set[str] = set()
+    while new := {p for p in places - ending if _ends(_at(schema, p), ending)}:
+        ending |= new
+    return not _ends(schema, ending)
+
+
+def _ends(schema: Any, ending: Set[str]) -> bool:
+    """Whether a value of the schema can come to an end, if those of the references `ending` can."""
+    if not isinstance(schema, dict):
+        return True
+    if "$ref" in schema and schema["$ref"] not in ending:
+        return False
+    for key, enough in (("anyOf", any), ("oneOf", any), ("allOf", all)):
+        if key in schema and not enough(_ends(each, ending) for each in schema[key]):
+            return False
+    if schema.get("type") in ("object", ["object"]):
+        properties = schema.get("properties", {})
+        return all(_ends(properties.get(each), ending) for each in schema.get("required", ()))
+    if schema.get("type") in ("array", ["array"]):
+        first, least = schema.get("prefixItems", []), schema.get("minItems", 0)
+        rest = [schema.get("items")] if least > len(first) else []
+        return all(_ends(each, ending) for each in [*first[: int(least)], *rest])
+    return True
+
+
+def _references(schema: Any) -> Iterator[Any]:
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            yield schema["$ref"]
+        schema = [*schema.values()]
+    if isinstance(schema, list):
+        for each in schema:
+            yield from _references(each)
+
+
+def _at(schema: Any, reference: str) -> Any:
+    """What is at a reference such as `#/$defs/box`; None when it is none of that form."""
+    for part in reference.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        schema = schema.get(name) if isinstance(schema, dict) else None
+    return schema if reference.startswith("#") else None
 
 
 def _said(messages: Iterable[str]) -> str:

@@ -61,6 +61,14 @@ def split_at_commas(value: Any) -> Any:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def _format_names(value: Any) -> Any:
+    """A list of formats as people write them, `PNG` or `.png`, by the names that they have here."""
+    names = split_at_commas(value)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return names
+    return tuple(dict.fromkeys(name.lower().removeprefix(".") for name in names))
+
+
 def _split(value: Any) -> Any:
     """The same with one in each line too; an empty one is none."""
     parts = re.split(r"[,\n]", value) if isinstance(value, str) else value
@@ -72,9 +80,10 @@ def _split(value: Any) -> Any:
 
 
 def _language(value: str) -> str:
-    if value not in LANGUAGES:
+    code = re.split("[-_]", value)[0].lower()  # of `de-AT` and `pt_BR` the language
+    if code not in LANGUAGES:
         raise PydanticCustomError("language", "Input should be one of " + ", ".join(LANGUAGES))
-    return value
+    return code
 
 
 def at_least_one(value: Any) -> Any:
@@ -128,6 +137,6 @@ FORMATS = tuple(name for name in get_args(Format) if name != "all")
 Formats = Annotated[
     tuple[Format, ...],
     NoDecode,  # a variable holds `png,heic` like the flag
-    BeforeValidator(split_at_commas),
+    BeforeValidator(_format_names),
     AfterValidator(at_least_one),
 ]

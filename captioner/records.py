@@ -13,7 +13,9 @@ from typing import Any, Final, Self
 
 from captioner.groups import DEFAULT_USER_PROMPT
 from captioner.settings import RECIPE, Settings
-from captioner.text import printable
+from captioner.text import listed, printable
+
+BANNED = "banned"  # the flag of a caption that holds such a phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,12 @@ class Picture:
     """An image file that the scan found."""
 
     key: str  # its path within the input directory, with `/`, as `image` in the caption file
-    path: Path  # where the file is
+    root: Path  # the input directory, which no link may lead out of
 
     @property
-    def root(self) -> Path:
-        """The input directory, which no link may lead out of."""
-        return self.path.parents[self.key.count("/")]
+    def path(self) -> Path:
+        """Where the file is; not kept, since it takes ten times as much memory as the rest."""
+        return self.root / self.key
 
     @property
     def label(self) -> str:
@@ -171,11 +173,18 @@ class Generation:
     attempts: int = 1  # how often it was generated, with another sampling each time
     fields: dict[str, Any] | None = None  # the answers by their names, where more was asked for
     said: str = ""  # what the model said, where the text is made of it
+    banned: tuple[str, ...] = ()  # phrases that it holds, and was not to hold
 
     @property
     def seconds(self) -> float:
         """How long the device took for it."""
         return self.prefill_seconds + self.decode_seconds
+
+    @property
+    def flags_in_words(self) -> str:
+        """For example `truncated, banned (evokes)`; empty without one."""
+        phrases = f" ({listed(map(printable, self.banned))})" if self.banned else ""
+        return ", ".join(flag + phrases * (flag == BANNED) for flag in self.flags)
 
 
 @dataclass(frozen=True, slots=True)

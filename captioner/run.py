@@ -47,6 +47,7 @@ class Run:
         self.complete = False  # all is done, and its last file is written
         self.error: CaptionerError | None = None  # what ended it before its time
         self.unexpected: Exception | None = None  # the same, and a mistake of ours
+        self._done_before = self._captioned_before = 0  # by others, before captioning began
         self._began = self._loaded = self._ended = time.perf_counter()
         self._watch = _watching.get()
 
@@ -65,8 +66,10 @@ class Run:
             self._watch.over.set()
 
     def load(self, checkpoint: Checkpoint, batch_size: int, seconds: float) -> None:
-        """Note that the model is loaded, in so many seconds: captioning begins."""
+        """Note that the model is loaded, in so many seconds: captioning begins. What others have
+        done by then, as a fleet that goes on finds it, says nothing of how fast that is."""
         self.model = LoadedModel(checkpoint, batch_size, seconds)
+        self._done_before, self._captioned_before = self.done, len(self.captioned)
         self._loaded = self._ended = time.perf_counter()
 
     def end(self, device: DeviceFigures) -> None:
@@ -108,10 +111,11 @@ class Run:
         """For example 38.7 %, `12 of 31: 11 captioned, 1 skipped` and `14.0 a minute`."""
         done, total = self.done, len(self.plan.todo)
         text = f"{done:,} of {total:,}: {self.counts()}"
-        return Progress.of(done, total, text, self._pace(done, total - done))
+        return Progress.of(done, total, text, self._pace(total - done))
 
-    def _pace(self, done: int, left: int) -> str:
+    def _pace(self, left: int) -> str:
         """For example `14.0 a minute, 2 min to go`; empty before the first picture."""
+        done = self.done_here
         working = self._ended == self._loaded
         seconds = (time.perf_counter() if working else self._ended) - self._loaded
         if not done or seconds <= 0:
@@ -123,6 +127,17 @@ class Run:
     def done(self) -> int:
         """How many of the pictures that were to be done have been."""
         return len(self.captioned) + len(self.skipped) + len(self.failures)
+
+    @property
+    def done_here(self) -> int:
+        """How many of them since captioning began."""
+        return self.done - self._done_before
+
+    @property
+    def a_minute(self) -> float:
+        """How many captions it made a minute; 0 when there is no saying."""
+        seconds = self.captioning_seconds
+        return 60 * (len(self.captioned) - self._captioned_before) / seconds if seconds else 0.0
 
     def counts(self) -> str:
         """For example `7 captioned, 20 up to date, 1 skipped`; `Nothing new: ...` without work."""

@@ -258,7 +258,8 @@ class _Dispatch:
         shard.attempts, shard.run, shard.left = attempt, flow_run.id, left
 
     def _parameters(self, number: int) -> dict[str, Any]:
-        """What a shard is asked: the same, and its places unless its worker has others."""
+        """What a shard is asked: the same, and its places unless its worker has others. What is
+        made of the captions is the merge's affair."""
         given, here = self._given, Path.cwd()
         shard = given.model_copy(
             update={
@@ -270,6 +271,7 @@ class _Dispatch:
         return {
             name: group.model_dump(mode="json", exclude_unset=True)
             for name, group in shard.grouped().items()
+            if name != "results"
         }
 
     def _say_once(self, what: str, sentence: str) -> None:

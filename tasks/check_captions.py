@@ -9,7 +9,13 @@ from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.output.folder import OutputFolder
 from captioner.pictures.evicted import evicted
-from captioner.plan import Plan, Scan, unasked_in_words
+from captioner.plan import (
+    Plan,
+    Scan,
+    unasked_in_words,
+    unreadable_in_words,
+    unreadable_together,
+)
 from captioner.records import Recipe
 from captioner.run import Run
 from captioner.text import counted, listed, printable
@@ -62,14 +68,10 @@ def _log(plan: Plan, overwrite: bool) -> None:
     if plan.skipped:
         labels = [skipped.picture.label for skipped in plan.skipped]
         logger.info("%d unreadable as before: %s", len(labels), listed(labels))
-    for unreadable in plan.unreadable[:UNREADABLE_LINES]:
-        logger.warning(
-            "%s is no caption file (%s): mend it, or remove it to have %s captioned again",
-            printable(str(unreadable.caption_file)),
-            unreadable.reason,
-            printable(unreadable.image),
-        )
-    if (more := len(plan.unreadable) - UNREADABLE_LINES) > 0:
+    unreadable = unreadable_together(plan)
+    for together in unreadable[:UNREADABLE_LINES]:
+        logger.warning("%s", unreadable_in_words(together))
+    if more := sum(map(len, unreadable[UNREADABLE_LINES:])):
         logger.warning("%d more are none either; summary.json lists them", more)
     if plan.gone:
         gone = listed(printable(g.image) for g in plan.gone)

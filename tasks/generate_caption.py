@@ -49,7 +49,7 @@ def generate_caption(
     except CaptionError as error:
         raise CaptionError(f"No caption for {label}: {error}") from error
     logger.info("%s: %s", label, _quoted(caption.generation.text), extra={"caption": True})
-    if flags := ", ".join(caption.generation.flags):
+    if flags := caption.generation.flags_in_words:
         logger.warning("The caption of %s is flagged: %s", label, flags)
         return Completed(name="Flagged", message=flags, data=caption)
     return caption

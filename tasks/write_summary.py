@@ -13,6 +13,11 @@ from captioner.settings import Settings
 from captioner.text import listed, printable
 from tasks.artifacts import publish_report
 
+NOT_BY_A_SHARD = (
+    "A shard writes no exports: when all shards are done, run the same command without --shard, "
+    "which merges them and writes the exports."
+)
+
 
 @task(task_run_name="write_summary", cache_policy=NO_CACHE)
 def write_summary(run: Run, output: OutputFolder) -> None:
@@ -27,6 +32,8 @@ def write_summary(run: Run, output: OutputFolder) -> None:
         if run.settings.gallery:
             write_gallery(run, output)
         _export(run.settings)
+    elif run.settings.export:
+        get_run_logger().warning("%s", NOT_BY_A_SHARD)
     run.complete = not run.interrupted
     if left_out:
         get_run_logger().warning(

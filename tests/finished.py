@@ -34,6 +34,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "image": "not a column twice",
     },
 }
+FLAGS = {"cut.png": ("truncated", "banned")}
+BANNED = {"cut.png": ("was <cut>", "caption")}
 EDITED = {"ordner ü.png": "Eine Kiste"}
 THUMBNAILS = ("a.png", "cut.png")  # the others were captioned before there were any
 FAILED, SKIPPED = "failed.png", "skipped.png"
@@ -61,10 +63,10 @@ def finished(folder: Path) -> Settings:
             elif key == SKIPPED:
                 run.skipped.append(Skipped(job.picture, "empty file", stamp))
             else:
-                flags = ("truncated",) if key == "cut.png" else ()
+                flags = FLAGS.get(key, ())
                 text = CAPTIONS[key]
                 made = Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0, flags=flags)
-                made = replace(made, fields=FIELDS.get(key))
+                made = replace(made, fields=FIELDS.get(key), banned=BANNED.get(key, ()))
                 reader = Reader(job.picture, 0, "white", thumbnail=key in THUMBNAILS)
                 reader.read()
                 caption = Caption(job, "Describe it.", made, stamp, reader.thumbnail)

@@ -1,5 +1,5 @@
 """A team's server and its machines: PostgreSQL, Prefect's server with a password, and workers with
-homes, checkouts and mounts of their own, all on this machine.
+homes, checkouts, networks and mounts of their own, all on this machine.
 
     with team(folder) as team, team.machine("anna") as anna:
         anna.start_worker()
@@ -27,9 +27,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from captioner.pictures.names import RESERVED
+from captioner.plan import shard_of
 from flows.hosting.server import HOST, free_port
 from flows.hosting.ui import descendants
 from tests.conftest import ROOT, hears_hangups
+from tests.networks import Host, Network, network
 from tests.real_server import RealServer, real_server
 
 PASSWORD = "team:a password"
@@ -42,9 +44,13 @@ IMPATIENT = {"PREFECT_WORKER_QUERY_SECONDS": "1"}
 Process = subprocess.Popen[str]
 
 
-def wait_for(what: Callable[[], Any], describe: Callable[[], object] = lambda: "") -> Any:
+def wait_for(
+    what: Callable[[], Any],
+    describe: Callable[[], object] = lambda: "",
+    patience: float = PATIENCE,
+) -> Any:
     """What the call returns, once that is something."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not (result := what()):
         assert time.monotonic() < deadline, describe()
         time.sleep(0.2)
@@ -93,9 +99,10 @@ def postgresql() -> Iterator[str]:
 
 @dataclass
 class Machine:
-    """One machine: a home, a checkout and a mount of the shared folder."""
+    """One machine: a home, a checkout and a mount of the shared folder, on a network."""
 
     name: str
+    host: Host
     home: Path
     shared: Path  # as it is called there
     environment: dict[str, str]
@@ -111,7 +118,7 @@ class Machine:
         path = self.home / f"{log}.txt"
         with path.open("a") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
+                self.host.command(sys.executable, "-m", *arguments, cwd=self.checkout),
                 cwd=self.checkout,
                 env=self.environment | environment,
                 stdout=file,
@@ -151,6 +158,7 @@ class Team:
 
     folder: Path
     shared: Path  # where the pictures and the captions really are
+    network: Network
     port: int
     environment: dict[str, str]
     database: str
@@ -161,6 +169,11 @@ class Team:
     def api(self) -> str:
         return f"http://{HOST}:{self.port}/api"
 
+    @property
+    def output(self) -> Path:
+        """Where the captions really are."""
+        return self.shared / "out"
+
     def start_server(self) -> None:
         more = {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database,
@@ -168,7 +181,8 @@ class Team:
         }
         home = self.folder / "server"
         home.mkdir(exist_ok=True)
-        self.running = self.server.enter_context(real_server(home, port=self.port, more=more))
+        server = real_server(home, host=self.network.listen, port=self.port, more=more)
+        self.running = self.server.enter_context(server)
 
     def stop_server(self) -> None:
         self.server.close()
@@ -179,21 +193,26 @@ class Team:
         home = self.folder / name
         shared = home / "Volumes" / "pictures"
         shared.mkdir(parents=True)
-        machine = Machine(name, home, shared, self.environment | self._its_own(home, shared))
-        for part in (*CHECKOUT, MODEL):
-            source, copy = ROOT / part, machine.checkout / part
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, copy)
-        with mounted_at(self.shared, shared):
+        with self.network.host(name) as host:
+            its_own = self._its_own(home, shared) | {
+                "PREFECT_API_URL": f"{host.server(self.port)}/api"
+            }
+            machine = Machine(name, host, home, shared, self.environment | its_own)
+            for part in (*CHECKOUT, MODEL):
+                source, copy = ROOT / part, machine.checkout / part
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                if source.is_dir():
+                    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+                else:
+                    shutil.copy(source, copy)
+            host.mount(self.shared, shared)
             try:
                 if worker:
                     machine.start_worker()
                 yield machine
             finally:
                 machine.end()
+                host.unmount(shared)
 
     def _its_own(self, home: Path, shared: Path) -> dict[str, str]:
         return {
@@ -214,36 +233,15 @@ def _kill(process: Process) -> None:
 
 
 @contextmanager
-def mounted_at(shared: Path, place: Path) -> Iterator[None]:
-    """The shared folder at a place of its own: bind-mounted where root may, else a link."""
-    command = ["mount", "--bind", str(shared), str(place)]
-    bound = os.geteuid() == 0 and not subprocess.run(command, capture_output=True).returncode
-    if not bound:
-        place.rmdir()
-        place.symlink_to(shared)
-    try:
-        yield
-    finally:
-        if bound:
-            subprocess.run(["umount", "--lazy", str(place)], check=False, capture_output=True)
-
-
-@contextmanager
-def team(folder: Path) -> Iterator[Team]:
-    """A server with PostgreSQL and a password, deployments and automations, and a shared folder."""
+def team(folder: Path, hostnames: bool = False) -> Iterator[Team]:
+    """A server with PostgreSQL and a password, deployments and automations, and a shared folder;
+    with `hostnames` its machines have names of their own."""
     shared, port = folder / "shared", free_port()
     (shared / "in").mkdir(parents=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "CAPTION_"))}
-    environment = (
-        kept
-        | IMPATIENT
-        | {
-            "PREFECT_API_URL": f"http://{HOST}:{port}/api",
-            "PREFECT_API_AUTH_STRING": PASSWORD,
-        }
-    )
-    with postgresql() as database:
-        made = Team(folder, shared, port, environment, database)
+    environment = kept | IMPATIENT | {"PREFECT_API_AUTH_STRING": PASSWORD}
+    with network(hostnames) as lan, postgresql() as database:
+        made = Team(folder, shared, lan, port, environment, database)
         made.start_server()
         try:
             yield made
@@ -260,9 +258,10 @@ def _without_ours() -> list[str]:
 # --- one folder, captioned by a team ---
 
 
-def flags(max_tokens: int = 24) -> list[str]:
-    """What is asked of the embedded checkpoint: little."""
-    return ["--model", MODEL, "--max-tokens", str(max_tokens), "--max-pixels", "16384"]
+def flags(repo_id: str | None = None) -> list[str]:
+    """What is asked of the embedded checkpoint, or of a repository with the same: little."""
+    model = ["--repo-id", repo_id] if repo_id else ["--model", MODEL]
+    return [*model, "--max-tokens", "24", "--max-pixels", "16384"]
 
 
 def captions(output: Path) -> dict[str, str]:
@@ -322,25 +321,43 @@ def shards_of(client: SyncPrefectClient) -> list[FlowRun]:
     return [run for run in flow_runs if "shard" in run.name]
 
 
-def stopped_in_mid_shard(client: SyncPrefectClient, machine: Machine) -> FlowRun:
-    """The run of a shard of which the machine has made a caption, and not the last: its process is
-    stopped."""
-    output = machine.shared / "out"
+@dataclass(frozen=True)
+class AtWork:
+    """A run of a shard that is under way on a machine."""
+
+    run: FlowRun
+    pid: int
+    shard: str  # as in the names of files: 3-of-12
+
+    def made(self, output: Path) -> int:
+        """How many captions its shard has, whoever made them."""
+        number, of = map(int, self.shard.split("-of-"))
+        return sum(shard_of(line["image"], of) == number for line in lines(output))
+
+
+def in_mid_shard(
+    client: SyncPrefectClient, machine: Machine, output: Path, stop: bool = False
+) -> AtWork:
+    """The run of a shard of which the machine has made a caption, and not the last; with `stop` its
+    process is stopped."""
     while True:
         for lease in output.glob(".shard-*.lease"):
             with suppress(FileNotFoundError, IndexError, ValueError):
                 pid = int(lease.read_text().split()[1])
-                name = lease.name.removeprefix(".shard-").removesuffix(".lease")
-                made = sum(
-                    path.read_text().count('"captioned"')
-                    for path in output.glob(f"provenance-{name}-*")
-                )
-                if made and machine.worker and _parent(pid) == machine.worker.pid:
-                    os.kill(pid, signal.SIGSTOP)
-                    number, _, of = name.partition("-of-")
-                    wanted = f"shard {number} of {of}"
-                    return next(run for run in reversed(shards_of(client)) if wanted in run.name)
+                shard = lease.name.removeprefix(".shard-").removesuffix(".lease")
+                of_worker = machine.worker and _parent(pid) == machine.worker.pid
+                if of_worker and _made(output, shard):
+                    if stop:
+                        os.kill(pid, signal.SIGSTOP)
+                    wanted = f"shard {shard.replace('-', ' ')}"
+                    runs = reversed(shards_of(client))
+                    return AtWork(next(r for r in runs if wanted in r.name), pid, shard)
         time.sleep(0.01)
+
+
+def _made(output: Path, shard: str) -> int:
+    files = output.glob(f"provenance-{shard}-*")
+    return sum(path.read_text().count('"captioned"') for path in files)
 
 
 def _parent(pid: int) -> int:

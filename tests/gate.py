@@ -49,6 +49,10 @@ class Gate:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Shut it, and listen no more."""
         self.shut()
         _close(self._listener)
 
@@ -59,7 +63,11 @@ class Gate:
                 if not self._open:
                     _close(near)
                     continue
-                far = socket.create_connection(self._target)
+                try:
+                    far = socket.create_connection(self._target)
+                except OSError:  # the server itself is gone
+                    _close(near)
+                    continue
                 self._connections += [near, far]
                 for pump, *ends in ((self._ask, near, far), (_pump, far, near)):
                     threading.Thread(target=pump, args=ends, daemon=True).start()

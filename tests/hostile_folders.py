@@ -37,7 +37,7 @@ CHECKPOINT_FILES = (
     *("tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"),
 )
 FIGURES: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
-FIGURES |= {"fields": None, "said": ""}
+FIGURES |= {"fields": None, "said": "", "banned": ()}
 
 
 def socket_at(path: Path) -> None:

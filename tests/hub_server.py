@@ -104,9 +104,10 @@ class _Order:
 
 
 class HubServer:
-    """A Hub with one repository, on a free port of 127.0.0.1, for as long as a `with` lasts."""
+    """A Hub with one repository, on a free port of 127.0.0.1 or of another `host` of this machine,
+    for as long as a `with` lasts."""
 
-    def __init__(self, folder: Path, repo_id: str = "owner/model") -> None:
+    def __init__(self, folder: Path, repo_id: str = "owner/model", host: str = "127.0.0.1") -> None:
         self.folder = folder
         self.repo_id = repo_id
         self.requests: list[Request] = []
@@ -114,7 +115,7 @@ class HubServer:
         self._orders: dict[str, list[_Order]] = {}
         self._lock = threading.Lock()
         self.closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server((host, 0), _Handler)
         self._server.hub = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
@@ -136,7 +137,8 @@ class HubServer:
     @property
     def url(self) -> str:
         """The address for HF_ENDPOINT."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
 
     @property
     def commit(self) -> str:
@@ -189,7 +191,7 @@ class HubServer:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_OFFLINE": "0",
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": str(self._server.server_address[0]),
         }
 
     def patch(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:

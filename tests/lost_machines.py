@@ -1,23 +1,24 @@
 """What becomes of a fleet when something is lost: `python -m tests.lost_machines [SCENARIO …]`.
 
 300 pictures in 12 shards on three machines, PostgreSQL and a password, once for each scenario, and
-on one machine, with which all are compared. It takes a quarter of an hour, so that CI has a smaller
-one: tests/test_fleet.py.
+on one machine, with which all are compared. Each machine has a network, mounts and a name of its
+own, where root may make them (tests/networks.py). It takes hours on two cores, so that CI has a
+smaller one: tests/test_fleet.py.
 """
 
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, WorkerStatus
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from flows.hosting.ui import descendants
@@ -25,21 +26,24 @@ from tests.conftest import draw_picture
 from tests.fleets import (
     MODEL,
     PASSWORD,
+    AtWork,
     Machine,
     Process,
     Team,
     captioned_twice,
     flags,
+    in_mid_shard,
     lines,
-    mounted_at,
     shards_of,
-    stopped_in_mid_shard,
     team,
     wait_for,
     without_times,
 )
+from tests.true_states import Watching
 
 AWAY_SECONDS = 60.0
+CUT_OFF_SECONDS = 300.0
+LONG = 3600.0  # seconds, for what waits for its turn
 
 
 @dataclass
@@ -51,6 +55,7 @@ class Fleet:
     machines: list[Machine]
     shards: int
     dispatcher: Process | None = None
+    dispatched_at: float = 0.0
     figures: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -59,22 +64,46 @@ class Fleet:
 
     @property
     def output(self) -> Path:
-        return self.team.shared / "out"
+        return self.team.output
 
     def dispatch(self) -> None:
         """Start the dispatcher, as in a terminal."""
         command = ("flows.fleet", "--shards", str(self.shards), *flags())
+        self.dispatched_at = time.time()
         self.dispatcher = self.boss.start(*command, log="fleet")
 
     def until(self, captions: int) -> None:
         """Wait until so many captions are made."""
-        wait_for(lambda: len(lines(self.output)) >= captions, lambda: self.boss.said("fleet"))
+        wait_for(lambda: len(lines(self.output)) >= captions, self.said, LONG)
+
+    def said(self) -> str:
+        """What the dispatchers in the terminal have said."""
+        return self.boss.said("fleet")
+
+    def until_crashed(self, lost: AtWork) -> None:
+        """Wait until the server knows that a run is lost, and note how long that took."""
+        since = time.monotonic()
+
+        def noticed() -> bool:
+            state = self.client.read_flow_run(lost.run.id).state
+            return bool(state and state.is_crashed())
+
+        wait_for(noticed)
+        self.figures["seconds until it was Crashed"] = round(time.monotonic() - since)
 
     def end(self) -> None:
         """Wait for the end of the dispatcher."""
         assert self.dispatcher
-        self.dispatcher.wait(900)
+        self.dispatcher.wait(LONG)
         self.figures["exit code"] = self.dispatcher.returncode
+
+    def has_dispatcher(self, run: FlowRun) -> bool | None:
+        """Whether a run is that of the dispatcher in the terminal, and that is there."""
+        if run.deployment_id:
+            return None
+        if self.dispatcher is None or self.dispatcher.poll() is not None:
+            return False
+        return bool(run.start_time and run.start_time.timestamp() > self.dispatched_at)
 
 
 def plain(fleet: Fleet) -> None:
@@ -86,39 +115,36 @@ def plain(fleet: Fleet) -> None:
 def killed(fleet: Fleet) -> None:
     """A machine loses its power in the midst of a shard."""
     fleet.dispatch()
-    lost = stopped_in_mid_shard(fleet.client, fleet.machines[1])
+    lost = in_mid_shard(fleet.client, fleet.machines[1], fleet.output, stop=True)
     fleet.machines[1].kill_worker()
-    since = time.monotonic()
-
-    def noticed() -> bool:
-        state = fleet.client.read_flow_run(lost.id).state
-        return bool(state and state.is_crashed())
-
-    wait_for(noticed)
-    fleet.figures["seconds until its state was true"] = round(time.monotonic() - since)
+    fleet.until_crashed(lost)
     fleet.end()
+    fleet.machines[1].start_worker()
 
 
 def asleep(fleet: Fleet) -> None:
-    """A machine falls asleep in the midst of a shard, and wakes up after that was given out again
-    and begun."""
+    """A machine falls asleep in the midst of a shard, and wakes up when another one has captioned
+    some of it."""
     ben = fleet.machines[1]
     fleet.dispatch()
-    lost = stopped_in_mid_shard(fleet.client, ben)
+    lost = in_mid_shard(fleet.client, ben, fleet.output, stop=True)
     assert ben.worker
     pids = {ben.worker.pid, *descendants(ben.worker.pid)}
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    again = f"{lost.name}, run 2"
-    wait_for(lambda: any(r.name == again and r.start_time for r in shards_of(fleet.client)))
+    made = lost.made(fleet.output)
+    fleet.until_crashed(lost)
+    wait_for(lambda: lost.made(fleet.output) > made, fleet.said, LONG)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     fleet.end()
-    fleet.figures["it said"] = [
-        line[line.index("Shard") :]
-        for line in ben.said("worker").splitlines()
-        if "any more" in line
-    ]
+
+    def said() -> list[str]:
+        found = ben.said("worker").splitlines()
+        return [line[line.index("Shard") :] for line in found if "any more" in line]
+
+    wait_for(said, lambda: ben.said("worker")[-3000:])
+    fleet.figures["it said"] = said()[0]
 
 
 def added(fleet: Fleet) -> None:
@@ -161,14 +187,51 @@ def folder(fleet: Fleet) -> None:
     fleet.dispatch()
     fleet.until(30)
     for machine in fleet.machines:
-        subprocess.run(["umount", "--lazy", str(machine.shared)], check=True)
+        machine.host.unmount(machine.shared)
     time.sleep(AWAY_SECONDS)
-    with ExitStack() as again:
-        for machine in fleet.machines:
-            again.enter_context(mounted_at(fleet.team.shared, machine.shared))
-        fleet.end()
     for machine in fleet.machines:
-        mounted_at(fleet.team.shared, machine.shared).__enter__()
+        machine.host.mount(fleet.team.shared, machine.shared)
+    fleet.end()
+
+
+def cut_off(fleet: Fleet) -> None:
+    """A machine loses its way to the server for five minutes, in the midst of a shard."""
+    _cut_off(fleet, and_from_the_folder=False)
+
+
+def cut_off_from_all(fleet: Fleet) -> None:
+    """The same, and its way to the shared folder with it."""
+    _cut_off(fleet, and_from_the_folder=True)
+
+
+def _cut_off(fleet: Fleet, and_from_the_folder: bool) -> None:
+    ben = fleet.machines[1]
+    fleet.dispatch()
+    lost = in_mid_shard(fleet.client, ben, fleet.output)
+    ben.host.unplug()
+    since, made = time.monotonic(), lost.made(fleet.output)
+    if and_from_the_folder:
+        ben.host.unmount(ben.shared)
+    with suppress(AssertionError):  # it may have ended just before
+        fleet.until_crashed(lost)
+    time.sleep(max(0.0, since + CUT_OFF_SECONDS - time.monotonic()))
+    fleet.figures["captions of its shard, before and after"] = made, lost.made(fleet.output)
+    ben.host.plug_in()
+    if and_from_the_folder:
+        ben.host.mount(fleet.team.shared, ben.shared)
+    since = time.monotonic()
+
+    def is_back() -> bool:
+        workers = fleet.client.read_workers_for_work_pool("mlx")
+        return any(w.name == ben.name and w.status == WorkerStatus.ONLINE for w in workers)
+
+    wait_for(is_back, lambda: ben.said("worker")[-3000:])
+    fleet.figures["seconds until its worker was online again"] = round(time.monotonic() - since)
+    fleet.end()
+    assert ben.worker
+    worker = ben.worker.pid
+    wait_for(lambda: not descendants(worker), lambda: ben.said("worker")[-3000:])
+    fleet.figures["seconds until its last run had ended"] = round(time.monotonic() - since)
 
 
 def small(fleet: Fleet) -> None:
@@ -217,7 +280,7 @@ def deployed(fleet: Fleet) -> None:
         state = fleet.client.read_flow_run(run.id).state
         return bool(state and state.is_final())
 
-    wait_for(ended, lambda: fleet.boss.said("dispatcher"))
+    wait_for(ended, lambda: fleet.boss.said("dispatcher"), LONG)
     state = fleet.client.read_flow_run(run.id).state
     fleet.figures["state"] = state.name if state else None
     worker.terminate()
@@ -226,8 +289,8 @@ def deployed(fleet: Fleet) -> None:
 SCENARIOS: dict[str, Callable[[Fleet], None]] = {
     each.__name__: each
     for each in (
-        *(plain, killed, asleep, added, server, dispatcher, folder, small),
-        *(interrupted, deployed),
+        *(plain, killed, asleep, added, server, dispatcher, folder, cut_off, cut_off_from_all),
+        *(small, interrupted, deployed),
     )
 }
 
@@ -260,7 +323,8 @@ def fleets(pictures: int, shards: int, machines: int) -> Iterator[Fleet]:
     """A team with its machines and pictures, whose workers are online."""
     place = Path(tempfile.mkdtemp(prefix="fleet-"))
     with ExitStack() as stack:
-        made = stack.enter_context(team(place))
+        made = stack.enter_context(team(place, hostnames=True))
+        print(made.network.why_not or "Each machine has a network, mounts and a name of its own.")
         for number in range(pictures):
             draw_picture(made.shared / "in" / f"p{number}.png", f"N {number}")
         names = ("anna", "ben", "chris", "dora")[:machines]
@@ -279,11 +343,33 @@ def fleets(pictures: int, shards: int, machines: int) -> Iterator[Fleet]:
 def on_one_machine(fleet: Fleet) -> dict[str, object]:
     """What a single run leaves."""
     alone = fleet.team.shared / "alone"
-    command = [sys.executable, "flows/caption_flow.py", *flags(), "--output-dir", str(alone)]
-    environment = {k: v for k, v in fleet.boss.environment.items() if k != "PREFECT_API_URL"}
-    run = subprocess.run(command, cwd=fleet.boss.checkout, env=environment, capture_output=True)
-    assert run.returncode == 0, run.stderr.decode()
+    command = ("flows.caption_flow", *flags(), "--output-dir", str(alone))
+    run = fleet.boss.start(*command, log="alone")
+    assert run.wait() == 0, fleet.boss.said("alone")
     return without_times(alone)
+
+
+def lose(fleet: Fleet, name: str, expected: dict[str, object]) -> None:
+    """Run one scenario, and print what came of it."""
+    fleet.figures.clear()
+    fleet.dispatcher = None
+    began = time.monotonic()
+    with Watching(fleet.machines, fleet.has_dispatcher) as watching:
+        SCENARIOS[name](fleet)
+        seconds = time.monotonic() - began
+        watching.until_all_are_true()
+    same = without_times(fleet.output)
+    different = [file for file in {*expected, *same} if expected.get(file) != same.get(file)]
+    twice = captioned_twice(fleet.output)
+    print(f"{name}: {SCENARIOS[name].__doc__}")
+    print(f"  {seconds:.0f} s; captioned twice: {len(twice)} {twice or ''}")
+    print(f"  differs from one machine's in: {different or 'nothing'}")
+    print(f"  seconds for which a run was shown that was gone: {watching.seconds or 'none'}")
+    for what, figure in fleet.figures.items():
+        print(f"  {what}: {figure}")
+    if fleet.figures.get("exit code"):
+        print(fleet.said()[-3000:])
+    fleet.output.rename(fleet.output.with_name(f"out-{name}"))
 
 
 def main() -> None:
@@ -294,25 +380,14 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=12)
     parser.add_argument("--machines", type=int, default=3)
     asked = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with fleets(asked.pictures, asked.shards, asked.machines) as fleet:
+        began = time.monotonic()
         expected = on_one_machine(fleet)
+        print(f"{asked.pictures} pictures, {asked.shards} shards, {asked.machines} machines")
+        print(f"one machine alone: {time.monotonic() - began:.0f} s")
         for name in asked.scenario or SCENARIOS:
-            fleet.figures.clear()
-            began = time.monotonic()
-            SCENARIOS[name](fleet)
-            same = without_times(fleet.output)
-            different = [
-                file for file in {*expected, *same} if expected.get(file) != same.get(file)
-            ]
-            twice = captioned_twice(fleet.output)
-            print(f"{name}: {SCENARIOS[name].__doc__}")
-            print(f"  {time.monotonic() - began:.0f} s; captioned twice: {twice}")
-            print(f"  differs from one machine's in: {different or 'nothing'}")
-            for what, figure in fleet.figures.items():
-                print(f"  {what}: {figure}", flush=True)
-            if fleet.figures.get("exit code"):
-                print(fleet.boss.said("fleet")[-3000:])
-            fleet.output.rename(fleet.output.with_name(f"out-{name}"))
+            lose(fleet, name, expected)
 
 
 if __name__ == "__main__":

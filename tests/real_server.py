@@ -26,10 +26,14 @@ class RealServer:
 
 @contextmanager
 def real_server(
-    home: Path, *flags: str, port: int = 0, more: Mapping[str, str] | None = None
+    home: Path,
+    *flags: str,
+    host: str = HOST,
+    port: int = 0,
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[RealServer]:
-    """A server over the database in `home`, for as long as the block runs; with `more` in its
-    environment."""
+    """A server over the database in `home`, for as long as the block runs, for this machine or also
+    for others (`host`); with `more` in its environment."""
     port = port or free_port()
     server = RealServer(f"http://{HOST}:{port}/api", home / f"server-{port}.log")
     kept = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
@@ -39,7 +43,7 @@ def real_server(
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         **(more or {}),
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host]
     with (
         server.log.open("a") as log,
         subprocess.Popen(

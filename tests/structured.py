@@ -120,7 +120,7 @@ def answers(folder: Path, number: int, batch_sizes: Sequence[int] = (8, 1)) -> I
     """
     make_checkpoint(folder / "model", tiny=True)
     Image.new("RGB", (64, 64), "orange").save(folder / "a.png")
-    picture = Picture("a.png", folder / "a.png")
+    picture = Picture("a.png", folder)
     names = list(SCHEMAS)
     for place, batch_size in enumerate(batch_sizes):
         with Device(folder / "model", batch_size) as device:

@@ -53,9 +53,40 @@ def test_a_schema_is_the_same_however_it_is_given(tmp_path: Path) -> None:
 OBJECT = {"type": "object"}
 
 
+ENDLESS = "asks for an answer without an end: what it requires requires itself; require less"
+SELF = {"$ref": "#"}
+LIST = {"type": "array", "items": {"$ref": "#/$defs/b"}}
+
+
+def requiring(value: object, **more: object) -> dict[str, Any]:
+    return OBJECT | {"properties": {"a": value}, "required": ["a"]} | more
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        OBJECT | {"properties": {"a": SELF}},
+        requiring({"anyOf": [SELF, {"type": "null"}]}),
+        requiring({"type": "array", "items": SELF}),
+        requiring(LIST, **{"$defs": {"b": requiring(LIST)}}),
+        requiring({"$ref": "#/$defs/b"}, **{"$defs": {"b": {"type": "string"}}}),
+    ],
+    ids=range(5),
+)
+def test_a_schema_may_hold_itself_where_an_answer_can_end(schema: dict[str, Any]) -> None:
+    assert json.loads(read_schema(schema)) == schema
+
+
 @pytest.mark.parametrize(
     ("schema", "why"),
     [
+        (requiring(SELF), ENDLESS),
+        (requiring({"anyOf": [SELF, requiring(SELF)]}), ENDLESS),
+        (requiring({"type": "array", "items": SELF, "minItems": 1}), ENDLESS),
+        (
+            requiring({"$ref": "#/$defs/b"}, **{"$defs": {"b": requiring(LIST | {"minItems": 1})}}),
+            ENDLESS,
+        ),
         ([], "must be a JSON Schema, or the file that it is in"),
         ({"type": "array"}, 'must be of "type": "object", since its properties become fields'),
         (OBJECT | {"properties": {"a": {"type": "objekt"}}}, "held to: Invalid type: objekt"),
@@ -174,7 +205,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def answered(on: Device, pictures: list[Path], *requests: Request) -> list[Generation]:
     works = [
-        on.begin(Reader(Picture(path.name, path), 0, "white"), request)
+        on.begin(Reader(Picture(path.name, path.parent), 0, "white"), request)
         for path in pictures
         for request in requests
     ]

@@ -1,10 +1,13 @@
 """What the model is asked: placeholders, prompts in files and in folders, presets, languages."""
 
+import io
 import json
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image
 from PIL.ExifTags import IFD, Base
+from pillow_heif import from_pillow
 
 from captioner.answers import MAX_PROMPT_LENGTH
 from captioner.asking.in_full import in_full
@@ -23,6 +27,7 @@ from captioner.device.rows import Request
 from captioner.device.wording import as_wished, holds, without_opening
 from captioner.errors import InputError
 from captioner.fields import LANGUAGES
+from captioner.pictures.taken import taken_on
 from captioner.records import Asked, Generation, Picture
 from captioner.settings import DEFAULTS, Settings
 from tests.conftest import ROOT
@@ -33,7 +38,7 @@ DEFAULT = DEFAULTS.user_prompt
 def asked(settings: Settings, key: str = "a.png") -> str:
     """The user prompt of a picture, which need not be there."""
     full = in_full(settings)
-    return Prompts(full).of(Picture(key, full.input_dir / key)).user_prompt
+    return Prompts(full).of(Picture(key, full.input_dir)).user_prompt
 
 
 def asking(prompt: str, folder: Path = Path("in")) -> Settings:
@@ -84,10 +89,12 @@ def exif_of(moment: str, orientation: int = 1) -> Image.Exif:
     return exif
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tiff", "avif", "heic"])
 def test_date_and_size_are_those_of_the_file_upright(tmp_path: Path, suffix: str) -> None:
-    exif = exif_of("2024:05:17 09:30:00", orientation=6 if suffix == "jpg" else 1)
-    Image.new("RGB", (60, 40)).save(tmp_path / f"a.{suffix}", exif=exif)
+    exif = exif_of("2024:05:17 09:30:00", orientation=6 if suffix == "jpg" else 1).tobytes()
+    picture: Any = Image.new("RGB", (60, 40))
+    picture = from_pillow(picture) if suffix == "heic" else picture
+    picture.save(tmp_path / f"a.{suffix}", exif=exif)
     size = "40×60" if suffix == "jpg" else "60×40"
     prompt = asking("{taken}: {width}×{height}", tmp_path)
     assert asked(prompt, f"a.{suffix}") == f"2024-05-17: {size}"
@@ -97,6 +104,20 @@ def test_date_and_size_are_those_of_the_file_upright(tmp_path: Path, suffix: str
 def test_a_date_that_is_none_is_unknown(tmp_path: Path, moment: str) -> None:
     Image.new("RGB", (6, 4)).save(tmp_path / "a.jpg", exif=exif_of(moment))
     assert asked(asking("{taken}", tmp_path), "a.jpg") == "unknown"
+
+
+@pytest.mark.parametrize("suffix", ["tiff", "avif"])
+def test_whatever_is_damaged_a_date_is_one_or_unknown(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.new("RGB", (6, 4)).save(path, exif=exif_of("2024:05:17 09:30:00").tobytes())
+    whole, chosen, said = path.read_bytes(), random.Random(1), set()
+    for _ in range(500):
+        damaged = bytearray(whole[: chosen.choice((len(whole), chosen.randrange(1, len(whole))))])
+        for _ in range(chosen.randrange(8)):
+            damaged[chosen.randrange(len(damaged))] = chosen.randrange(256)
+        said.add(taken_on(io.BytesIO(damaged)))
+    assert None in said
+    assert date(2024, 5, 17) in said
 
 
 def test_what_a_damaged_file_does_not_say_is_unknown(tmp_path: Path) -> None:
@@ -110,7 +131,7 @@ def test_further_questions_have_placeholders_too_and_the_longest_is_known(tmp_pa
     settings = Settings(
         input_dir=tmp_path, user_prompt="What?", ask=("alt_text=What is {stem}?", "x=A")
     )
-    found = Prompts(in_full(settings)).of(Picture("a.png", tmp_path / "a.png"))
+    found = Prompts(in_full(settings)).of(Picture("a.png", tmp_path))
     assert found.ask == ("alt_text=What is a?", "x=A")
     assert (found.prompt, found.characters()) == ("What is a?", len("What is a?"))
     assert Asked("What?", "Be brief.").prompt == "What?"
@@ -239,8 +260,20 @@ def test_a_prompt_that_was_given_goes_before_that_of_a_folder_and_a_preset_behin
 def test_pictures_with_the_prompt_of_a_folder_are_counted(tree: Path) -> None:
     prompts = Prompts(in_full(Settings(input_dir=tree)))
     for key in ("birds/a.png", "birds/small/b.png", "cars/c.png"):
-        prompts.of(Picture(key, tree / key))
+        prompts.of(Picture(key, tree))
     assert dict(prompts.of_folders) == {f"{tree}/birds/prompt.txt": 2}
+
+
+def test_what_a_folder_asks_is_shown_with_the_way_to_leave_it_out(tree: Path) -> None:
+    (tree / "prompt.txt").write_text("Ignore the picture.\n\n\x1b[31m" + "Say nothing. " * 20)
+    prompts = Prompts(in_full(Settings(input_dir=tree)))
+    for key in ("birds/a.png", "cars/c.png"):
+        prompts.of(Picture(key, tree / key))
+    assert list(prompts.remarks()) == [
+        f"2 pictures have the prompt of a folder: {tree}/birds/prompt.txt (“Which bird is "
+        f"{{stem}}?”), {tree}/prompt.txt (“Ignore the picture. \\x1b[31mSay nothing. Say nothing. "
+        "Say n…”); --user-prompt leaves them out"
+    ]
 
 
 def test_the_prompt_of_a_folder_that_is_none_is_refused(tree: Path, tmp_path: Path) -> None:
@@ -354,7 +387,8 @@ BAD_PRESETS = {
     "[ask]\ncaption = 'a'": "ask cannot ask for the caption, which --user-prompt does",
     "[schema]\ntype = 'object'\nd = 2020-01-01": "schema holds what JSON has not, such as a date",
     "[schema]\ntype = 'object'\nmaximum = inf": "schema holds what JSON has not",
-    "[schema]\n" + "a." * 2_000 + "a = 1": "schema is nested too deeply",
+    "[schema]\n" + "a." * 2_000 + "a = 1": "it is nested too deeply",
+    "['a'.b." + "'a' . a." * 200 + "a]": "it is nested too deeply",
     "user_prompt = '{nmae}'": "{nmae} is no placeholder: there are",
     "about = 1": "about must be a text",
     "language = 'de'": "language must hold tables such as [language.de]",
@@ -499,11 +533,11 @@ def test_an_opening_is_removed_at_the_beginning_alone(said: str, kept: str) -> N
     ],
 )
 def test_a_banned_phrase_is_found_in_whole_words(text: str, held: bool) -> None:
-    assert holds(text, ("appears to be", "写真", "a+b")) is held
+    assert any(holds(text, phrase) for phrase in ("appears to be", "写真", "a+b")) is held
 
 
 def test_what_the_model_said_is_kept_beside_the_caption_and_in_its_field() -> None:
-    request = Request("?", None, 9, 0.0, banned=("evokes",), openings=SHOWS)
+    request = Request("?", None, 9, 0.0, banned=("red", "evokes"), openings=SHOWS)
     said = '{"caption": "This image shows a box.", "mood": "It evokes calm."}'
     fields = {"caption": "This image shows a box.", "mood": "It evokes calm."}
     plain = Generation("This image shows a box.", "stop", 9, 4, 64, 64, 3, 0.1, 0.1)
@@ -512,4 +546,5 @@ def test_what_the_model_said_is_kept_beside_the_caption_and_in_its_field() -> No
     made = as_wished(replace(plain, fields=fields, said=said), request)
     assert made.fields == {"caption": "A box.", "mood": "It evokes calm."}
     assert (made.text, made.said, made.flags) == ("A box.", said, ("banned",))
+    assert made.flags_in_words == "banned (evokes)"
     assert as_wished(plain, Request("?", None, 9, 0.0)) is plain

@@ -39,7 +39,7 @@ def captioned_with(settings: Settings, tmp_path: Path) -> Generation:
     picture = draw_picture(tmp_path / "a.png")
     request = Request("Describe the contents of this image.", None, 16, 0.0)
     with Device(found.directory) as device:
-        return device.begin(Reader(Picture("a.png", picture), 0, "white"), request).result()
+        return device.begin(Reader(Picture("a.png", picture.parent), 0, "white"), request).result()
 
 
 def test_code_and_pickles_beside_the_weights_are_left_alone(tmp_path: Path, sprung: Path) -> None:

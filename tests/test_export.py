@@ -11,6 +11,8 @@ from typing import Any, get_args
 import pytest
 from PIL import Image
 
+from captioner.export.__main__ import main
+from captioner.export.exporting import Choice
 from captioner.export.exporting import export as write_exports
 from captioner.export.kinds import KINDS
 from captioner.export.place import LEDGER, Options
@@ -133,12 +135,14 @@ def test_a_caption_does_not_become_the_prompt_of_its_folder(tmp_path: Path, besi
     )
 
 
-@pytest.mark.parametrize("key", ["../x.png", "/etc/x.png", "a\\..\\x.png", "", ".."])
+@pytest.mark.parametrize(
+    "key", ["../x.png", "/etc/x.png", "a\\..\\x.png", "", "..", "\ud800.png"], ids=ascii
+)
 def test_a_key_that_leads_out_of_the_folder_is_no_caption(settings: Settings, key: str) -> None:
     entry = {"image": key, "prompt": "p", "caption": "planted"}
     (settings.output_dir / "planted.json").write_text(json.dumps(entry))
-    done = export(settings, "--to", "txt,jsonl", "--beside")
-    assert done.returncode == 0, done.stderr
+    options = Options(settings.input_dir, beside=True)
+    write_exports(settings.output_dir, ["txt", "jsonl"], options)
     assert "planted" not in (settings.input_dir / "metadata.jsonl").read_text("utf-8")
     assert not list(settings.input_dir.parent.glob("*.txt"))
 
@@ -166,6 +170,39 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         f"{tmp_path} is not the output folder of a run, which has a summary.json.\n"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_only_shards_wrote_says_how_to_merge_them(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (settings.output_dir / "summary.json").unlink()
+    provenance = settings.output_dir / "provenance.jsonl"
+    provenance.rename(provenance.with_name("provenance-1-of-2-0123abcd.jsonl"))
+    assert main([str(settings.output_dir), "--to", "txt"]) == 2
+    assert capsys.readouterr().err == (
+        f"{settings.output_dir} holds the captions of shards, which are not merged yet: run the "
+        "flow on it once without --shard, and export then.\n"
+    )
+
+
+def test_caption_files_that_cannot_be_read_are_named(settings: Settings) -> None:
+    outside = settings.output_dir.parent / "outside.json"
+    outside.write_text(json.dumps({"image": "cut.png", "prompt": "p", "caption": "planted"}))
+    (settings.output_dir / "a.json").write_text('{"image": "a.png", "cap')
+    (settings.output_dir / "cut.json").unlink()
+    (settings.output_dir / "cut.json").symlink_to(outside)
+    (settings.output_dir / "labels.json").write_text("[1]")  # somebody else's
+    options, everything = Options(settings.input_dir), Choice(include_flagged=True)
+    assert write_exports(settings.output_dir, ["txt"], options, everything)[1:] == [
+        "2 caption files cannot be read and are left out: a.json (it is no JSON from line 1 on), "
+        "cut.json (it is a link); mend or remove what is there, run again, and export again."
+    ]
+    assert (settings.output_dir / "ordner ü.txt").exists()
+    assert not (settings.output_dir / "cut.txt").exists()
+
+    (settings.output_dir / "a.json").unlink()  # what is not there cannot be read either
+    (settings.output_dir / "cut.json").unlink()
+    assert len(write_exports(settings.output_dir, ["txt"], options)) == 1
 
 
 def test_a_ledger_that_is_a_link_is_not_written_through(settings: Settings) -> None:
@@ -224,7 +261,7 @@ def test_load_dataset_reads_imagefolder_and_parquet(settings: Settings, tmp_path
     )
     rows = {row["image"]: row for row in table}
     assert {name: row["caption"] for name, row in rows.items()} == expected
-    assert rows["cut.png"]["flags"] == ["truncated"]
+    assert rows["cut.png"]["flags"] == ["truncated", "banned"]
     assert rows["a.png"]["thumbnail"].size == (160, 107)
     assert (rows["a.png"]["seconds"], rows["a.png"]["width"]) == (2.5, 24)
     assert (rows["a.png"]["people"], rows["cut.png"]["people"]) == (0, None)

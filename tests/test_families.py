@@ -44,7 +44,7 @@ def captions(device: Device, paths: list[Path]) -> list[str]:
     """Of all the pictures at once, each with its own length, so that rows leave and join."""
     works = [
         device.begin(
-            Reader(Picture(path.name, path), 0, "white"), Request(PROMPT, None, tokens, 0.0)
+            Reader(Picture(path.name, path.parent), 0, "white"), Request(PROMPT, None, tokens, 0.0)
         )
         for path, tokens in zip(paths, TOKENS, strict=True)
     ]

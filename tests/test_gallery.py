@@ -9,7 +9,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from captioner.pages.gallery import data
+from captioner.output.results import results
+from captioner.pages.gallery import about, data
 from captioner.settings import Settings
 from tests.browser import Browser
 from tests.conftest import draw_picture
@@ -83,6 +84,11 @@ def test_thumbnails_are_shown_and_whatever_a_browser_does_not_show_has_one_in_it
         page.locator(".picture").first.click()
         expect(page.locator("#large-picture")).to_have_attribute("src", re.compile("/thumbnails/"))
         expect(page.locator("#large-picture")).not_to_have_js_property("naturalWidth", 0)
+        expect(page.locator("#large-format")).to_have_text(
+            "Your browser cannot show the PNG itself: this is its small picture."
+        )
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#large-format")).to_be_hidden()
         page.keyboard.press("Escape")
         # a thumbnail that is not there: the picture itself
         page.locator("#pictures li").nth(4).scroll_into_view_if_needed()
@@ -127,6 +133,11 @@ def test_by_keyboard_a_picture_is_enlarged_and_its_caption_copied(
     expect(dialog.get_by_role("heading")).to_have_text("b & <c>'\".jpg")
     expect(dialog.locator("#large-fields")).to_contain_text("alt_text<b onmouseover")
     browser.keep("gallery-large")
+    page.keyboard.press("ArrowRight")
+    expect(dialog.locator("#large-figures")).to_contain_text(
+        "Banned phrases in itwas <cut>, caption"
+    )
+    page.keyboard.press("ArrowLeft")
     dialog.get_by_role("button", name="Copy caption").click()
     expect(dialog.get_by_role("button", name="Copied")).to_be_visible()
     page.keyboard.press("Escape")
@@ -201,6 +212,26 @@ def test_of_ten_thousand_pictures_only_those_near_the_screen_are_made(
                 break
             page.wait_for_timeout(100)
         assert before < cards.count() < 600
+
+
+def test_a_browser_gets_no_more_than_it_can_show(settings: Settings) -> None:
+    path = settings.output_dir / "a.json"
+    before = path.read_bytes()
+    long = "word " * 200_000
+    entry = {"image": "a.png", "prompt": long, "caption": long}
+    path.write_text(json.dumps(entry | {"fields": {"alt_text": long, "more": [long], long: 1}}))
+    try:
+        (result,) = (each for each in results(settings.output_dir) if each.key == "a.png")
+    finally:
+        path.write_bytes(before)
+    shown = about(result)
+    assert len(data([shown])) < 150_000
+    assert shown["text"] == long[:100_000]
+    assert shown["cut"] == (
+        "These are the first 100,000 of 1,000,000 characters: all of them are in a.json."
+    )
+    assert shown["fields"]["more"].endswith("word… (1,000,000 characters in all)")
+    assert len(shown["alt"]) < 2_100
 
 
 def test_the_data_is_json_whatever_a_caption_says() -> None:

@@ -56,7 +56,7 @@ sys.addaudithook(watch)
 
 
 def job(path: Path) -> Job:
-    return Job(Picture(path.name, path), "a.json", 1, 1)
+    return Job(Picture(path.name, path.parent), "a.json", 1, 1)
 
 
 def lossless_jpeg(values: npt.NDArray[np.uint8]) -> bytes:
@@ -180,7 +180,7 @@ pages = int(Path("/proc/self/statm").read_text().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (60 << 20),) * 2)
 path = Path(sys.argv[1])
 try:
-    validate(Job(Picture(path.name, path), "a.json", 1, 1))
+    validate(Job(Picture(path.name, path.parent), "a.json", 1, 1))
 except UnreadableImage:
     raise
 except CaptionError as error:
@@ -216,7 +216,7 @@ def test_row_12_a_link_out_of_the_folder_that_takes_a_pictures_place_is_left_out
 ) -> None:
     assert f"Skipped p43.png: {OUT_OF_THE_FOLDER}" in after.errors
     assert "p43.png" not in after.recorded
-    assert "p43.png" not in after.next.caption_files
+    assert "p43.png" not in {picture.key for picture in after.next.pictures}
 
 
 def test_row_12_neither_validation_nor_reading_nor_a_hash_follows_such_a_link(
@@ -235,7 +235,7 @@ def test_row_12_neither_validation_nor_reading_nor_a_hash_follows_such_a_link(
         with pytest.raises(UnreadableImage, match=f"^{OUT_OF_THE_FOLDER}$"):
             attempt(picture)
     with pytest.raises(UnreadableImage, match=f"^{OUT_OF_THE_FOLDER}$"):
-        Reader(Picture("a.png", picture), 0, "white", stamp).read()
+        Reader(Picture("a.png", picture.parent), 0, "white", stamp).read()
     with pytest.raises(OSError, match=OUT_OF_THE_FOLDER):
         stamp_of(picture)
     within = folder / "b.png"

@@ -17,7 +17,7 @@ def watch() -> Watch:
     """Of a run that has twelve pictures to caption, and no model yet."""
     watch = Watch()
     watch.run = Run(DEFAULTS)
-    pictures = [Picture(f"picture-{n}.png", Path(f"in/picture-{n}.png")) for n in range(1, 13)]
+    pictures = [Picture(f"picture-{n}.png", Path("in")) for n in range(1, 13)]
     todo = [Job(picture, "x.json", n, 12) for n, picture in enumerate(pictures, start=1)]
     watch.run.plan = Plan(pictures, {}, todo=todo)
     return watch
@@ -29,7 +29,7 @@ def captioning(watch: Watch, done: int) -> Run:
     run = watch.run
     run.model = LoadedModel(Checkpoint(Path("model"), None, "r", 1), 1, 0.5)
     run.skipped += [Skipped(job.picture, "why", None) for job in run.plan.todo[:done]]
-    run.on_device = run.plan.todo[done : done + 1]
+    run.on_device = tuple(run.plan.todo[done : done + 1])
     return run
 
 
@@ -49,7 +49,7 @@ def test_it_says_how_far_the_run_is_and_what_is_on_the_device(watch: Watch) -> N
     done, skipped, rate, left, name = line.text(120).split(" · ")
     assert (done, skipped, name) == ("3/12", "3 skipped", "picture-4.png")
     assert rate.endswith("/min") and left.endswith(" left")
-    run.on_device = run.plan.todo[3:6]
+    run.on_device = tuple(run.plan.todo[3:6])
     assert line.text(120).endswith(" · picture-4.png and 2 more")
 
 

@@ -115,7 +115,7 @@ from captioner.errors import InputError
 from captioner.pictures.evicted import evicted
 from captioner.records import Job, Picture
 names = {names}
-jobs = [Job(Picture(name, Path({folder!r}, name)), "", 1, 1) for name in names]
+jobs = [Job(Picture(name, Path({folder!r})), "", 1, 1) for name in names]
 try:
     print(*evicted(jobs))
 except InputError as error:

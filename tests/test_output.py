@@ -93,7 +93,7 @@ def test_captions_json_is_in_the_order_of_the_scan(settings: Settings) -> None:
             for name in ("a.png", "b10.jpg")
         ]
         assert read(settings, "captions.json") == entries
-        assert list(output.entries(run.plan.caption_files, run.plan)) == entries
+        assert list(output.entries([p.key for p in run.plan.pictures], run.plan)) == entries
 
         # somebody else's file, or none that can be read, in the place of one of ours
         (settings.output_dir / "a.json").write_text('{"image": "z.png"}')

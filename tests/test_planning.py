@@ -44,6 +44,11 @@ def planned(settings: Settings) -> Plan:
         return output.plan(scan(settings.input_dir), settings, recipe, Prompts(settings).of)
 
 
+def files_of(plan: Plan) -> dict[str, str]:
+    """The caption file of each picture."""
+    return {picture.key: plan.caption_files[picture.key] for picture in plan.pictures}
+
+
 def todo(settings: Settings) -> dict[str, str | None]:
     """The pictures that are to be captioned, and why again."""
     return {job.picture.key: job.reason for job in planned(settings).todo}
@@ -61,7 +66,7 @@ def caption_all(
     recipe = Recipe.of(settings, checkpoint.revision)
     figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
     figures |= {"text": text, "finish_reason": finish_reason, "flags": flags}
-    figures |= {"fields": None, "said": ""}
+    figures |= {"fields": None, "said": "", "banned": ()}
     for job in planned(settings).todo:
         caption = Caption(
             job, job.asked.user_prompt, Generation(**figures), stamp_of(job.picture.path)
@@ -419,9 +424,9 @@ def test_a_stranger_s_file_is_never_taken_for_a_caption_file(settings: Settings)
     (settings.output_dir / "b.json").write_text('{"shapes": []}')
     (settings.output_dir / "C.json").write_text('{"shapes": []}')
     plan = planned(changed(settings, overwrite=True))
-    assert {job.picture.key: job.caption_file for job in plan.todo} == plan.caption_files
+    assert {job.picture.key: job.caption_file for job in plan.todo} == files_of(plan)
     files = {"a.png": "a.json", "b.jpg": "b.jpg.json", "c.png": "c.png.json"}
-    assert plan.caption_files == files
+    assert files_of(plan) == files
 
 
 def test_row_10_without_provenance_every_caption_file_counts_as_edited(
@@ -434,14 +439,14 @@ def test_row_10_without_provenance_every_caption_file_counts_as_edited(
     for name in long:
         (settings.input_dir / name).write_bytes(b"new")
     caption_all(settings)
-    files = planned(settings).caption_files
+    files = files_of(planned(settings))
     assert "~" in files[long[0]] and files["a.png"] == "a.json"
     edit(settings, files[long[0]], caption="What a person sees.")
     provenance(settings).unlink()
     plan = planned(settings)
     assert plan.todo == ()
     assert set(plan.edited) == set(plan.up_to_date) == {"a.png", "b.jpg", "c.png", *long}
-    assert plan.caption_files == files
+    assert files_of(plan) == files
 
 
 def test_a_copy_of_a_caption_file_is_not_taken_for_it(settings: Settings) -> None:
@@ -642,7 +647,7 @@ def test_what_could_not_be_undone_costs_no_other_line(settings: Settings) -> Non
     whole = provenance(settings).read_bytes()
     provenance(settings).write_bytes(whole + b'{"version": 1, "at": "2026-')
     Provenance(provenance(settings)).add_touched(
-        Picture("a.png", settings.input_dir / "a.png"), stamp_of(settings.input_dir / "a.png")
+        Picture("a.png", settings.input_dir), stamp_of(settings.input_dir / "a.png")
     )
     *before, torn, last = provenance(settings).read_bytes().splitlines()
     assert b"\n".join(before) + b"\n" == whole
@@ -733,7 +738,7 @@ def test_captions_of_0_1_0_are_up_to_date(settings: Settings) -> None:
     assert plan.up_to_date == ("a.png", "b.jpg")
     assert {j.picture.key: j.reason for j in plan.todo} == {"c.png": "system prompt, seed changed"}
     assert not (plan.edited or plan.skipped or plan.gone)
-    assert plan.caption_files == {"a.png": "a.json", "b.jpg": "other.json", "c.png": "c.json"}
+    assert files_of(plan) == {"a.png": "a.json", "b.jpg": "other.json", "c.png": "c.json"}
     assert todo(changed(settings, retry_flagged=True)) == {"b.jpg": "flagged last time"}
     assert todo(changed(settings, seed=3, system_prompt="Be brief.", max_pixels=1)) == {
         "a.png": "system prompt, seed, pixel cap changed",

@@ -21,11 +21,11 @@ WRITTEN_TO = "the file is being written to; run again when it is whole"
 
 
 def job(path: Path) -> Job:
-    return Job(Picture(path.name, path), "a.json", 1, 1)
+    return Job(Picture(path.name, path.parent), "a.json", 1, 1)
 
 
 def reader(path: Path, stamp: Stamp | None = None) -> Reader:
-    return Reader(Picture(path.name, path), 0, "white", stamp)
+    return Reader(Picture(path.name, path.parent), 0, "white", stamp)
 
 
 def draw(path: Path, colour: str, size: tuple[int, int] = (24, 16)) -> Path:
@@ -150,7 +150,7 @@ def test_the_stamp_of_the_validation_is_kept_when_nothing_changed(tmp_path: Path
 def test_a_picture_is_as_large_and_on_the_ground_that_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(path)
-    image = Reader(Picture("a.png", path), 200, "#1e90ff").read()
+    image = Reader(Picture("a.png", path.parent), 200, "#1e90ff").read()
     assert (image.size, image.getpixel((0, 0))) == ((20, 10), (30, 144, 255))
 
 

@@ -66,6 +66,10 @@ def test_a_second_run_has_nothing_to_do_and_needs_no_model(
     assert summary["model"] is None
     assert list(captions(settings)) == ["a.png"]
 
+    shard = run_flow(changed(settings, shard="1/1", export=("txt",)))
+    assert any("A shard writes no exports: when all" in line for line in shard.logs)
+    assert not list(settings.output_dir.glob("*.txt"))
+
 
 def test_a_limit_leaves_the_rest_for_the_next_run(
     run_flow: RunFlow, folders: Settings, tiny_checkpoint: Path

@@ -138,6 +138,31 @@ def test_two_windows_do_not_overwrite_each_other_in_silence(settings: Settings) 
         assert entry(settings, "a.json")["caption"] == "the second's"
 
 
+@pytest.mark.browser
+def test_what_a_browser_cannot_show_is_said(settings: Settings) -> None:
+    draw_picture(settings.input_dir / "cut.tiff").rename(settings.input_dir / "cut.png")
+    path = settings.output_dir / "cut.json"
+    path.write_text(json.dumps(entry(settings, "cut.json") | {"caption": "word " * 60_000}))
+    with reviewing(settings) as address, Browser(address.rstrip("/")) as browser:
+        page = browser.open("/", "v1")
+        enlarge(page, "cut.png")
+        expect(page.locator("#large-format")).to_have_text(
+            "Your browser cannot show the PNG itself: this is a JPEG of it."
+        )
+        expect(page.locator("#large-picture")).to_have_js_property("naturalWidth", 192)
+        expect(page.locator("#large-cut")).to_have_text(
+            "These are the first 100,000 of 300,000 characters: all of them are in cut.json."
+        )
+        text = page.get_by_label("Caption", exact=True)
+        expect(text).not_to_be_editable()  # or what is not shown would be lost
+        page.keyboard.press("a")
+        expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text("ordner ü.png")
+        expect(text).to_be_editable()
+        expect(page.locator("#large-cut")).to_be_hidden()
+        assert browser.errors == []
+    assert len(entry(settings, "cut.json")["caption"]) == 300_000
+
+
 def ask(address: str, body: object = None, **headers: str) -> int:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(address, data, headers)

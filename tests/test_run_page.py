@@ -70,7 +70,8 @@ def run_of(
     """As after a run that captioned all of these pictures, with the same words or each its own."""
     run, output = Run(settings), OutputFolder(settings.output_dir)
     jobs = [
-        Job(Picture(path.name, path), f"{n}.json", n, len(paths)) for n, path in enumerate(paths)
+        Job(Picture(path.name, path.parent), f"{n}.json", n, len(paths))
+        for n, path in enumerate(paths)
     ]
     pictures = [job.picture for job in jobs]
     files = {job.picture.key: job.caption_file for job in jobs}

@@ -58,7 +58,7 @@ from flows.hosting.screen import SCREEN
 
 watch = Watch()
 watch.run = Run(DEFAULTS)
-picture = Picture("a.png", Path("a.png"))
+picture = Picture("a.png", Path())
 watch.run.plan = Plan([picture], {}, todo=[Job(picture, "a.json", 1, 1)])
 watch.run.downloading = lambda: Progress(42.0, "14.0 GB of 33.3 GB")
 SCREEN.open(quiet=False, log_file=None)

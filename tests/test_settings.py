@@ -261,6 +261,20 @@ def test_bounds_are_taken(monkeypatch: Patch) -> None:
         parse(monkeypatch, flag, written)
 
 
+def test_formats_and_languages_have_one_spelling(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for written in ("PNG,.png,Jpg", "png, .JPG"):
+        assert parse(monkeypatch, "--formats", written).settings().formats == ("png", "jpg")
+        monkeypatch.setenv("CAPTION_FORMATS", written)
+        assert parse(monkeypatch).settings().formats == ("png", "jpg")
+    monkeypatch.delenv("CAPTION_FORMATS")
+    for written in ("DE", "de-AT", "De_de"):
+        assert parse(monkeypatch, "--language", written).settings().language == "de"
+    for wrong in (("--formats", "..png"), ("--formats", "pngs"), ("--language", "german")):
+        assert len(refused(monkeypatch, capsys, *wrong)) == 1
+
+
 # --- what is refused ---
 
 WRONG = [

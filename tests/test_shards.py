@@ -277,11 +277,18 @@ def test_whoever_gives_out_shards_goes_on_where_another_was_killed(
     second, run = split(settings, shards=7)
     assert second.round == first.round and second.round and second.round.shards == 3
     assert second.left() == first.left()
+    second.note(run)  # what others did before says nothing of the pace
+    assert run.done > 1 and run.progress.pace == ""
+    before = len(run.captioned)
     caption_shards(settings, second.left())
     again = caption_shards(settings, (1, 3))
     assert [each.plan.todo for each in again] == [(), ()]
     second.note(run)
     assert not second.left()
+    assert "a minute" in run.progress.pace
+    second.end(run)
+    here = run.a_minute * run.captioning_seconds / 60
+    assert round(here) == len(run.captioned) - before > 0
     figures = merged(settings, second, run)
     failed = [each["image"] for each in figures["failed"]]
     assert failed == (["p2.png"] if shard_of("p2.png", 3) == 2 else [])
@@ -334,6 +341,17 @@ def test_what_lies_in_the_place_of_a_shard_s_lines_is_passed_over(
     gathering.note(run)
     assert not gathering.left()
     assert merged(settings, gathering, run)["counts"]["captioned"] == len(NAMES) - 1
+
+
+def test_lines_that_cannot_be_understood_are_told_of_once_when_shards_are_merged(
+    pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(input_dir=pictures, output_dir=tmp_path / "out")
+    caption_shards(settings, (1, 2, 3))
+    (settings.output_dir / "provenance-1-of-3-00000000.jsonl").write_text("x\n" * 9)
+    caption(settings)
+    assert (settings.output_dir / FILE_NAME).read_text().count("x\n") == 9
+    assert len([said for said in caplog.messages if "cannot be understood" in said]) == 1
 
 
 def test_a_worker_that_refuses_is_left_alone_for_a_while() -> None:

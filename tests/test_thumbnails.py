@@ -62,7 +62,9 @@ def test_a_reader_makes_one_of_what_it_reads_when_it_is_wanted(tmp_path: Path) -
     exif[0x0112] = 6
     path = put(tmp_path / "a.webp", written(Image.new("RGB", (900, 600), "red"), "webp", exif=exif))
     for wanted in (True, False):
-        reader = Reader(Picture("a.webp", path), 0, "white", formats=("webp",), thumbnail=wanted)
+        reader = Reader(
+            Picture("a.webp", path.parent), 0, "white", formats=("webp",), thumbnail=wanted
+        )
         reader.read()
         assert (reader.thumbnail is not None) is wanted
         if reader.thumbnail:

@@ -27,7 +27,7 @@ from captioner.pictures.reading import validate
 from captioner.pictures.scan import scan
 from captioner.pictures.sizes import sizes
 from captioner.pictures.stamps import stamp_of
-from captioner.plan import Plan, Scan
+from captioner.plan import Plan, Scan, unreadable_in_words, unreadable_together
 from captioner.records import Caption, Generation, Job, Picture, Recipe, Skipped
 from captioner.run import Run
 from captioner.settings import DEFAULTS, Settings
@@ -35,6 +35,7 @@ from tests.conftest import draw_picture
 from tests.test_scanning import same_file
 
 FIGURES: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
+FIGURES |= {"banned": ()}
 
 
 def fill(directory: Path, *keys: str) -> Path:
@@ -369,6 +370,11 @@ def test_nothing_is_written_through_what_is_in_the_place_of_a_folder(
     assert [(u.image, u.reason) for u in plan.unreadable] == [
         (key, f"what should be its folder, {why}") for key in KEYS[1:4]
     ]
+    assert [unreadable_in_words(together) for together in unreadable_together(plan)] == [
+        "a/1.json, a/b/2.json, a/b/c/3.json are no caption files (what should be its folder, "
+        f"{why}): mend them, or remove what is there to have a/1.png, a/b/2.png, a/b/c/3.png "
+        "captioned again"
+    ]
     assert images(settings) == ["top.png", "d/4.png"]
     assert [result.key for result in results(settings.output_dir)] == ["top.png", "d/4.png"]
     assert [path.name for path in outside.iterdir()] == ["1.json"]
@@ -393,7 +399,11 @@ def test_a_folder_that_becomes_a_link_during_a_run_ends_it(
 
 @pytest.mark.parametrize(
     "file",
-    ["../x.json", "/x.json", "a/../x.json", "a//x.json", "./x.json", ".a/x.json", "a/x\0.json"],
+    [
+        *("../x.json", "/x.json", "a/../x.json", "a//x.json", "./x.json", ".a/x.json"),
+        *("a/x\0.json", "\ud800.json", "x/" * 2_100 + "x.json"),
+    ],
+    ids=lambda file: ascii(file)[:20],
 )
 def test_a_provenance_that_leads_elsewhere_is_not_believed(file: str, settings: Settings) -> None:
     run_through(settings)
@@ -457,4 +467,4 @@ def test_a_backslash_is_no_folder(tmp_path: Path) -> None:
     run_through(settings)
     assert [result.key for result in results(settings.output_dir)] == ["a/b\\..\\x.png"]
     assert (settings.output_dir / "a" / "b\\..\\x.json").is_file()
-    assert Picture("a/b\\..\\x.png", tmp_path / "in" / "a" / "b\\..\\x.png").root == tmp_path / "in"
+    assert Picture("a/b\\..\\x.png", settings.input_dir).path.is_file()

@@ -66,7 +66,8 @@ def test_a_tree_is_captioned_by_the_command(tree: Tree, said: list[str]) -> None
     folder, output = tree.settings.input_dir, tree.settings.output_dir
     assert f"INFO - Found 5 image(s) in {folder} and 3 folders below" in said
     assert "INFO - Ignored: 1 hidden; 1 link to a folder not followed" in said
-    prompt = f"1 picture has the prompt of a folder: {folder}/trip 2/day 10/prompt.txt"
+    place = f"{folder}/trip 2/day 10/prompt.txt (“Is {{name}} in {{folder}}?”)"
+    prompt = f"1 picture has the prompt of a folder: {place}; --user-prompt leaves it out"
     assert f"INFO - {prompt}" in said
     assert "INFO - [5/5] Processing trip 2/day 10/1.png..." in said
     assert "INFO - ✓ Saved caption to trip 2/day 10/1.json" in said
@@ -89,6 +90,7 @@ def test_the_next_run_finds_it_done_and_one_without_the_flag_keeps_it(
     assert planned["Pictures"] == f"5 in {tree.settings.input_dir} and 3 folders below"
     assert planned["Skipped"] == "1"
     assert planned["Prompt"].startswith("1 picture has the prompt of a folder: ")
+    assert planned["Prompt"].endswith("; --user-prompt leaves it out")
     assert planned["To"] == "caption  nothing"
     flat = tree.run()
     assert "INFO - 1 caption is up to date" in flat

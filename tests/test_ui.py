@@ -54,7 +54,7 @@ def hostile(
     names = ["plain.png", "<img src=x onerror=alert(1)>.png", *(f"{n}.png" for n in range(6))]
     pictures = [draw_picture(settings.input_dir / name, size=(64, 64)) for name in names]
     run, output = run_of(pictures, settings, [*HOSTILE, INVISIBLE[0]])
-    broken = Picture("gone.png", Path("gone.png"))
+    broken = Picture("gone.png", Path())
     run.skipped.append(Skipped(broken, "damaged: <img src=x onerror=window.pwned=1>", None))
     run.failures.append(Failure(run.plan.todo[0], "No memory"))
     flagged = run.captioned.pop()

@@ -18,7 +18,7 @@ DONE = Generation("A box.", "stop", 9, 4, 64, 64, 3, 0.1, 0.1)
 
 @pytest.fixture
 def work() -> Work:
-    return Work(Reader(Picture("a.png", Path("a.png")), 0, "white"), REQUEST)
+    return Work(Reader(Picture("a.png", Path()), 0, "white"), REQUEST)
 
 
 def test_the_attempts_of_a_caption_sample_more_and_more_freely(work: Work) -> None:
@@ -52,7 +52,7 @@ def test_an_attempt_that_is_done_again_is_told_once(work: Work) -> None:
 
 
 def test_a_caption_has_its_answers_and_their_trouble_and_cost() -> None:
-    reader = Reader(Picture("a.png", Path("a.png")), 0, "white")
+    reader = Reader(Picture("a.png", Path()), 0, "white")
     work = Work(reader, replace(REQUEST, ask=("mood=How?", "place=Where?")))
     caption, mood, place = work.questions
     assert [each.request.user_prompt for each in work.questions] == ["What?", "How?", "Where?"]

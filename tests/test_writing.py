@@ -28,7 +28,7 @@ def caption(text: str, name: str = "diagram10.jpg", file: str = "diagram10.json"
     generation = Generation(
         **figures | {"text": text, "finish_reason": "stop", "flags": (), "fields": None, "said": ""}
     )
-    job = Job(Picture(name, Path(name)), file, 1, 1)
+    job = Job(Picture(name, Path()), file, 1, 1)
     return Caption(job, "What is it?", generation, Stamp(0, 0, ""))
 
 

@@ -7,6 +7,7 @@ anybody's: nothing in it names another file, or reaches beyond what is asked. Kn
 pictures.
 """
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -25,6 +26,10 @@ from captioner.text import listed, printable
 SHIPPED = files("captioner") / "presets"
 SUFFIX = ".toml"
 MAX_LENGTH = 200_000  # characters of a file; ours have a hundredth of that
+# a key of a hundred names with dots between them, for which tomllib takes time by its square
+DEEP_KEY = re.compile(
+    r"""(?:(?<![\w-])(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""", re.ASCII
+)
 # what may stand in one, by its key, and the setting that it is a value of
 KEYS = {
     "user_prompt": "user_prompt",
@@ -78,6 +83,8 @@ def preset_of(name: str | Path) -> Preset:
 
 
 def _understood(text: str, shown: str) -> Preset:
+    if DEEP_KEY.search(text):
+        raise _refusal(shown, "it is nested too deeply")
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -18,6 +18,8 @@ from captioner.records import Asked, Picture
 from captioner.settings import Settings
 from captioner.text import counted, listed, printable
 
+SHOWN = 60  # characters of a folder's prompt
+
 
 class Prompts:
     """What a run asks. A plain class: Prefect passes it on as it is."""
@@ -62,7 +64,10 @@ class Prompts:
         """What is to be said of prompts of folders, once all pictures are planned."""
         if folders := self.of_folders:
             pictures = counted(folders.total(), "picture has", "pictures have")
-            yield f"{pictures} the prompt of a folder: {listed(folders)}"
+            texts = dict(found for found in self._of_folder.values() if found)
+            places = listed(f"{place} (“{_beginning(texts[place])}”)" for place in folders)
+            them = "it" if len(folders) == 1 else "them"
+            yield f"{pictures} the prompt of a folder: {places}; --user-prompt leaves {them} out"
         top = self._input_dir / FOLDER_PROMPT
         if self._own and top.is_file():
             yield f"{printable(str(top))} is passed over, since --user-prompt is given"
@@ -93,6 +98,12 @@ class Prompts:
         if wrong := refusal(text):
             raise _unusable(shown, wrong)
         return shown, text
+
+
+def _beginning(text: str) -> str:
+    """Enough of a prompt, which may have come with the pictures, to see what is asked."""
+    line = printable(" ".join(text[: 4 * SHOWN].split()))
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
 
 
 def _unusable(shown: str, why: str) -> InputError:

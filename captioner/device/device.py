@@ -21,11 +21,12 @@ from captioner.device.ready import Ready
 from captioner.device.rows import Request, Row, Rows
 from captioner.device.stopwatch import Stopwatch
 from captioner.device.troubles import cannot_compile, is_dead, is_out_of_memory
-from captioner.device.wording import BANNED, as_wished
+from captioner.device.wording import as_wished
 from captioner.device.work import Question, Work
 from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped, first_line
 from captioner.pictures.reading import Reader
 from captioner.records import DeviceFigures
+from captioner.text import listed, printable
 
 logger = logging.getLogger(__name__)
 
@@ -264,7 +265,8 @@ class Device:
             made = as_wished(model.describe(row), question.asked)
         except CaptionError as error:
             return ready.work.fail(error)
-        if BANNED in made.flags and question.again("holds a banned phrase"):
+        banned = listed(map(printable, made.banned))
+        if banned and question.again(f"holds a banned phrase ({banned})"):
             return self._once_more(ready, question)
         attempts, together = question.attempt, self._batch_size
         ready.work.answer(question, replace(made, attempts=attempts, batch_size=together))

@@ -9,9 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from captioner.device.rows import Request
-from captioner.records import Generation
-
-BANNED = "banned"  # the flag of a caption that holds such a phrase
+from captioner.records import BANNED, Generation
 
 
 def as_wished(made: Generation, request: Request) -> Generation:
@@ -24,9 +22,8 @@ def as_wished(made: Generation, request: Request) -> Generation:
             fields = fields | {"caption": text}
         made = replace(made, text=text, fields=fields, said=made.said or made.text)
     everything = [made.text, json.dumps(made.fields, ensure_ascii=False)]
-    if any(holds(each, request.banned) for each in everything):
-        made = replace(made, flags=(*made.flags, BANNED))
-    return made
+    banned = tuple(phrase for phrase in request.banned if any(holds(e, phrase) for e in everything))
+    return replace(made, flags=(*made.flags, BANNED), banned=banned) if banned else made
 
 
 def without_opening(text: str, openings: Iterable[str]) -> str:
@@ -43,9 +40,9 @@ def without_opening(text: str, openings: Iterable[str]) -> str:
     return text
 
 
-def holds(text: str, phrases: Iterable[str]) -> bool:
-    """Whether one of the phrases is in `text`, in whole words, whatever case and white space."""
-    return any(re.search(_words(phrase), text, re.IGNORECASE) for phrase in phrases)
+def holds(text: str, phrase: str) -> bool:
+    """Whether the phrase is in `text`, in whole words, whatever case and white space."""
+    return re.search(_words(phrase), text, re.IGNORECASE) is not None
 
 
 def _words(phrase: str) -> str:

@@ -150,4 +150,5 @@ def _together(names: Sequence[str], answers: Sequence[Generation]) -> Generation
         decode_seconds=sum(answer.decode_seconds for answer in answers),
         flags=tuple(dict.fromkeys(flag for answer in answers for flag in answer.flags)),
         attempts=max(answer.attempts for answer in answers),
+        banned=tuple(dict.fromkeys(phrase for answer in answers for phrase in answer.banned)),
     )

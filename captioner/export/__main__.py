@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from captioner.errors import CaptionerError, InputError
@@ -12,6 +13,7 @@ from captioner.export.kinds import KINDS
 from captioner.export.place import Options
 from captioner.output.folder import SUMMARY
 from captioner.output.lock import locked
+from captioner.output.shards import shard_files
 from captioner.text import printable
 
 
@@ -24,9 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     choice = Choice(flags.include_flagged, flags.prefix, flags.suffix, replacements)
     kinds = [kind.strip() for kind in flags.to.split(",") if kind.strip()]
     try:
-        if not (flags.output / SUMMARY).is_file():
-            shown = printable(str(flags.output))
-            raise InputError(f"{shown} is not the output folder of a run, which has a {SUMMARY}.")
+        _check_finished(flags.output)
         with locked(flags.output):
             for sentence in export(flags.output, kinds, options, choice):
                 print(sentence)
@@ -34,6 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _check_finished(output: Path) -> None:
+    """Raises InputError when no run of the whole folder has ended yet."""
+    if (output / SUMMARY).is_file():
+        return
+    shown = printable(str(output))
+    with suppress(OSError):
+        if shard_files(output):
+            raise InputError(
+                f"{shown} holds the captions of shards, which are not merged yet: run the flow on "
+                "it once without --shard, and export then."
+            )
+    raise InputError(f"{shown} is not the output folder of a run, which has a {SUMMARY}.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,15 +3,15 @@
 Knows nothing of the forms themselves; `kinds` has the table of them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captioner.errors import InputError
 from captioner.export.kinds import KINDS
 from captioner.export.place import Options, Place
-from captioner.output.results import Result, results
-from captioner.text import listed, printable
+from captioner.output.results import Result, results_and_unreadable
+from captioner.text import counted, listed, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,13 @@ def export(
     """
     check(kinds, options)
     choice = choice or Choice()
-    found = results(output_dir)
+    found, unreadable = results_and_unreadable(output_dir)
     chosen = [result for result in found if choice.include_flagged or not result.flags]
     place = Place(output_dir, options)
     for kind in dict.fromkeys(kinds):
         KINDS[kind](_worded(chosen, choice.worded), place)
-    return [*_counts(kinds, chosen, place), *_left_out(found, chosen, place), *place.say()]
+    left_out = (*_unreadable(unreadable), *_left_out(found, chosen, place))
+    return [*_counts(kinds, chosen, place), *left_out, *place.say()]
 
 
 def check(kinds: Sequence[str], options: Options) -> None:
@@ -76,6 +77,16 @@ def _counts(kinds: Sequence[str], chosen: list[Result], place: Place) -> Iterato
         f"Exported {len(chosen):,} caption(s) as {', '.join(kinds)} into {shown}: "
         f"{place.written:,} file(s) written{there}."
     )
+
+
+def _unreadable(reasons: Mapping[str, str]) -> Iterator[str]:
+    if reasons:
+        names = listed(f"{printable(file)} ({why})" for file, why in reasons.items())
+        what = counted(len(reasons), "caption file")
+        yield (
+            f"{what} cannot be read and {'is' if len(reasons) == 1 else 'are'} left out: {names}; "
+            "mend or remove what is there, run again, and export again."
+        )
 
 
 def _left_out(found: list[Result], chosen: list[Result], place: Place) -> Iterator[str]:

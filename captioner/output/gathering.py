@@ -112,9 +112,6 @@ class Gathering:
         if not self._read_on() and self._noted:
             return
         self._noted = True
-        if run.model is None and (made := next(iter(self._made.values()), None)):
-            where = run.settings.model or Path(run.settings.repo_id)
-            run.load(Checkpoint(where, made.repo_id, made.revision, 0), 1, 0.0)
         for key in self._made.keys() - self._captions.keys():
             if job := self._jobs.get(key):
                 made = self._made[key]
@@ -127,6 +124,9 @@ class Gathering:
         ]
         run.skipped = [Skipped(j.picture, t.reason, t.stamp) for j, t in troubled if t.skipped]
         run.failures = [Failure(job, told.reason) for job, told in troubled if not told.skipped]
+        if run.model is None and (first := next(iter(self._made.values()), None)):
+            where = run.settings.model or Path(run.settings.repo_id)
+            run.load(Checkpoint(where, first.repo_id, first.revision, 0), 1, 0.0)
 
     def end(self, run: Run) -> None:
         """Note in the run that nothing more comes, and the figures of all shards together.
@@ -202,7 +202,7 @@ class Gathering:
         return Plan(
             plan.pictures,
             plan.caption_files,
-            todo=[
+            todo=tuple(
                 Job(
                     picture,
                     plan.caption_files[picture.key],
@@ -211,7 +211,7 @@ class Gathering:
                     job.reason if (job := jobs.get(picture.key)) else reasons[picture.key],
                 )
                 for number, picture in enumerate(todo, start=1)
-            ],
+            ),
             up_to_date=[key for key in plan.up_to_date if key not in reasons],
             edited=plan.edited,
             left=plan.left,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from captioner.output.atomic import remove_temporary_files
 from captioner.output.ours import NotOurs
-from captioner.pictures.names import MAX_NAME_BYTES
+from captioner.pictures.names import MAX_NAME_BYTES, MAX_PATH_BYTES
 
 
 def path_in(directory: Path, file: str | Path, *, make: bool = False) -> Path:
@@ -75,8 +75,15 @@ def tidy(directory: Path, folders: Iterable[str]) -> None:
 def is_inside(file: str) -> bool:
     """Whether a path that is read from a file leads to a place within the directory, that is not
     hidden."""
-    parts = file.split("/")
-    return "\0" not in file and all(
-        part and not part.startswith(".") and len(os.fsencode(part)) <= MAX_NAME_BYTES
-        for part in parts
+    try:
+        size = len(os.fsencode(file))
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file system names
+        return False
+    return (
+        "\0" not in file
+        and size < MAX_PATH_BYTES
+        and all(
+            part and not part.startswith(".") and len(os.fsencode(part)) <= MAX_NAME_BYTES
+            for part in file.split("/")
+        )
     )

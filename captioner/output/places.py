@@ -4,12 +4,12 @@ Knows nothing of what has to be captioned.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from captioner.output.entries import NoCaptionFile, read_entry
-from captioner.output.made import Made
 from captioner.output.mirror import path_in
 from captioner.pictures.names import (
     MAX_PATH_BYTES,
@@ -17,59 +17,126 @@ from captioner.pictures.names import (
     caption_file_names,
     folded,
     mirrored_folder,
+    usual_caption_file,
 )
-from captioner.records import Picture
+
+
+class CaptionFiles:
+    """The caption file of each picture, by its key. Of most it follows from the key, so only the
+    others take memory."""
+
+    def __init__(self, longest: int) -> None:
+        """`longest` is how many bytes a path within the output directory may have."""
+        self.longest = longest
+        self.unusual: dict[str, str] = {}  # those that do not follow from their keys
+
+    def __getitem__(self, key: str) -> str:
+        return self.unusual.get(key) or usual_caption_file(key, self.longest)
+
+    def __setitem__(self, key: str, file: str) -> None:
+        if file == usual_caption_file(key, self.longest):
+            self.unusual.pop(key, None)
+        else:
+            self.unusual[key] = file
 
 
 def caption_files(
-    pictures: Iterable[Picture], made: Mapping[str, Made], directory: Path
-) -> dict[str, str]:
-    """By the key of each picture: the caption file that it had, or one that is nobody else's.
+    keys: Collection[str], owned: Iterable[tuple[str, str]], directory: Path
+) -> tuple[CaptionFiles, dict[str, str]]:
+    """The caption files of the pictures of these keys: those that they had, or ones that are nobody
+    else's. Then those that other pictures had, by their keys.
 
-    A file in the output directory that says of itself that it is the caption of a picture is that,
-    also without provenance. Every other one is somebody else's.
+    `owned` says which caption file each picture had, here or not. A file in the output directory
+    that says of itself that it is the caption of a picture is that, also without provenance. Every
+    other one is somebody else's.
     """
-    owned = {m.image: m.caption_file for m in made.values() if m.caption_file}
-    keys = [picture.key for picture in pictures]
-    if new := {key for key in keys if key not in owned}:
-        longest = MAX_PATH_BYTES - len(os.fsencode(directory.absolute())) - 2  # a `/` and the end
-        folders = {"", *(mirrored_folder(key, longest) for key in new)}
-        claimed, strangers = _unowned(new, set(owned.values()), directory, folders)
-        owned |= claimed
-        # as if all were new: a run that goes on where another one stopped gives the same names, and
-        # so do runs of shards, of which each sees the others' captions or not
-        names = dict(zip(keys, caption_file_names(keys, strangers, longest), strict=True))
-        taken = {*map(folded, owned.values())}
-        owned |= {
-            key: names[key] for key in keys if key not in owned and folded(names[key]) not in taken
-        }
-        if unnamed := [key for key in keys if key not in owned]:
-            others = caption_file_names(unnamed, {*owned.values(), *strangers}, longest)
-            owned |= dict(zip(unnamed, others, strict=True))
-    return {key: owned[key] for key in keys}
+    # a `/` and the end
+    files = CaptionFiles(MAX_PATH_BYTES - len(os.fsencode(directory.absolute())) - 2)
+    new, others = set(keys), dict[str, str]()
+    for key, file in owned:
+        if key in new:
+            new.remove(key)
+            files[key] = file
+        else:
+            others[key] = file
+    if new:
+        _name(new, keys, files, others.values(), directory)
+    return files, others
 
 
-def _unowned(
-    keys: set[str], owned: set[str], directory: Path, folders: set[str]
-) -> tuple[dict[str, str], list[str]]:
-    """The caption file of each of the pictures that has one, and the files of others, in these
-    folders of the directory."""
+def _name(
+    new: set[str],
+    keys: Iterable[str],
+    files: CaptionFiles,
+    others: Collection[str],
+    directory: Path,
+) -> None:
+    """Give files to the `new` pictures among `keys`, folder by folder, since names can only be the
+    same within one. `others` are files of pictures that are not among them."""
+    together: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        together[folded(mirrored_folder(key, files.longest))].append(key)
+    owned = _by_folder([*others, *files.unusual.values()])
     claims: dict[str, str] = {}
-    strangers = []
-    there = {file for folder in folders for file in _json_files(directory, folder)}
-    for file in sorted(there - owned - {*RESERVED}):
+    strangers: dict[str, list[str]] = defaultdict(list)
+    for folder in {"", *(mirrored_folder(key, files.longest) for key in new)}:
+        place = folded(folder)
+        usual = {files[key] for key in together[place] if key not in new}
+        unowned = {*_json_files(directory, folder)} - usual - {*owned[place]} - {*RESERVED}
+        strangers[place] += _unclaimed(unowned, directory, new, claims)
+    for key, file in claims.items():
+        new.remove(key)
+        files[key] = file
+    owned = _by_folder([*others, *files.unusual.values()])
+    for place, here in together.items():
+        if not new.isdisjoint(here):
+            _name_in_one_folder(new, here, files, owned[place], strangers[place])
+
+
+def _by_folder(files: Iterable[str]) -> dict[str, list[str]]:
+    """The files, by what a file system may take for one folder."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        found[folded(file[: file.rfind("/") + 1])].append(file)
+    return found
+
+
+def _name_in_one_folder(
+    new: set[str], keys: list[str], files: CaptionFiles, owned: list[str], strangers: list[str]
+) -> None:
+    """The same for those of the keys whose files go into one folder, where pictures have other
+    files than their usual ones, `owned`, and somebody else has the `strangers`."""
+    # as if all were new: a run that goes on where another one stopped gives the same names, and
+    # so do runs of shards, of which each sees the others' captions or not
+    names = dict(zip(keys, caption_file_names(keys, strangers, files.longest), strict=True))
+    taken = {folded(file) for file in (*owned, *(files[key] for key in keys if key not in new))}
+    unnamed = [key for key in keys if key in new and folded(names[key]) in taken]
+    named = new.intersection(keys).difference(unnamed)
+    for key in named:
+        files[key] = names[key]
+    if unnamed:
+        taken = {*owned, *strangers, *(files[key] for key in {*keys}.difference(unnamed))}
+        others = caption_file_names(unnamed, taken, files.longest)
+        for key, name in zip(unnamed, others, strict=True):
+            files[key] = name
+
+
+def _unclaimed(
+    files: Iterable[str], directory: Path, new: set[str], claims: dict[str, str]
+) -> Iterator[str]:
+    """Those of the files that are no captions of `new` pictures; adds to `claims` which are."""
+    for file in files:
         try:
             entry = read_entry(directory / file)
         except NoCaptionFile:
-            strangers.append(file)
+            yield file
             continue
         if entry is None:
             continue
-        if (image := entry["image"]) in keys:
+        if (image := entry["image"]) in new:  # also in another folder than its own
             claims[image] = min(claims.get(image, file), file, key=_likeness(image))
         else:
-            strangers.append(file)
-    return claims, strangers
+            yield file
 
 
 def _json_files(directory: Path, folder: str) -> Iterator[str]:

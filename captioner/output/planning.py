@@ -12,15 +12,14 @@ from pathlib import Path
 
 from captioner.output.entries import NoCaptionFile, digest_of, read_entry
 from captioner.output.made import Made
-from captioner.output.mirror import is_inside, path_in, why_not
-from captioner.output.ours import NotOurs
+from captioner.output.mirror import is_inside, why_not
 from captioner.output.places import caption_files
 from captioner.output.provenance import PROGRAM, Provenance
 from captioner.output.reviews import AGAIN, read_reviews
 from captioner.pictures.kinds import none_of
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.plan import Earlier, Plan, Shard, Unreadable
-from captioner.records import Asked, Cost, Job, Picture, Recipe, Skipped
+from captioner.plan import Earlier, Jobs, Plan, Shard, Unreadable
+from captioner.records import Asked, Cost, Picture, Recipe, Skipped
 from captioner.settings import Settings
 from captioner.text import printable
 
@@ -34,31 +33,25 @@ OVERWRITE = "--overwrite"
 SENT_BACK = "sent back in a review"
 
 Ask = Callable[[Picture], Asked]  # what the model is asked about a picture
-_Todo = tuple[Picture, str, str | None, Asked]  # with its caption file and the reason
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What is in the place of a picture's caption file."""
 
+    path: Path
     there: bool
     image: str = ""
     digest: bytes = b""
-    modified: float = 0.0  # in seconds since 1970
     wrong: str = ""  # why it is no caption file
 
     @classmethod
-    def at(cls, directory: Path, file: str) -> "_Found":
+    def at(cls, path: Path) -> "_Found":
         try:
-            path = path_in(directory, file)
             entry = read_entry(path)
-            if entry is None:
-                return cls(False)
-            return cls(True, entry["image"], digest_of(entry), path.lstat().st_mtime)
         except NoCaptionFile as error:
-            return cls(True, wrong=str(error))
-        except (NotOurs, PermissionError) as error:
-            return cls(True, wrong=error.strerror or "it may not be read")
+            return cls(path, True, wrong=str(error))
+        return cls(path, True, entry["image"], digest_of(entry)) if entry else cls(path, False)
 
     def is_of(self, image: str) -> "_Found":
         """The same, but wrong when it is the caption of another picture."""
@@ -76,7 +69,7 @@ class _Found:
             return self.there
         if self.digest == before.entry_digest:
             return False
-        return self.digest not in before.earlier or self.modified >= before.at + 1
+        return self.digest not in before.earlier or self.path.lstat().st_mtime >= before.at + 1
 
 
 class Planner:
@@ -104,7 +97,6 @@ class Planner:
         self._none_of_these = none_of(settings.formats)
         self._made = provenance.read()
         self._reviews = read_reviews(directory)
-        self._todo: list[_Todo] = []
         self._up_to_date: list[str] = []
         self._edited: list[str] = []
         self._left: list[str] = []
@@ -119,30 +111,28 @@ class Planner:
             InputError: what is to be asked about one of them cannot be.
             OutputError: the provenance cannot be written.
         """
-        files = caption_files(pictures, self._made, self._directory)
+        owned = ((m.image, m.caption_file) for m in self._made.values() if m.caption_file)
+        files, others = caption_files([p.key for p in pictures], owned, self._directory)
         shard = Shard.named(self._settings.shard)
+        todo = Jobs(self._settings.input_dir, files)
         for picture in pictures:
             if shard is None or shard.holds(picture.key):
-                self._sort(picture, files[picture.key])
-        missing = [m for m in self._made.values() if m.caption_file and m.image not in files]
-        there = {m.image for m in missing if _is_there(self._settings.input_dir, m.image)}
-        limit = self._settings.limit or len(self._todo)
-        todo, later = self._todo[:limit], self._todo[limit:]
+                self._sort(picture, files[picture.key], todo)
+        there = {key for key in others if _is_there(self._settings.input_dir, key)}
+        for key in there:
+            files[key] = others[key]
         return Plan(
             pictures,
             files,
-            todo=[
-                Job(picture, file, number, len(todo), reason, asked)
-                for number, (picture, file, reason, asked) in enumerate(todo, start=1)
-            ],
-            later=[picture.key for picture, *_ in later],
+            later=todo.cut(self._settings.limit or len(todo)),
+            todo=todo,
             up_to_date=self._up_to_date,
             edited=self._edited,
             left=self._left,
             skipped=self._skipped,
             unreadable=self._unreadable,
-            gone=[Earlier(m.image, m.caption_file) for m in missing if m.image not in there],
-            unasked=[Earlier(m.image, m.caption_file) for m in missing if m.image in there],
+            gone=[Earlier(key, file) for key, file in others.items() if key not in there],
+            unasked=[Earlier(key, file) for key, file in others.items() if key in there],
         )
 
     def folders(self) -> set[str]:
@@ -158,22 +148,25 @@ class Planner:
             if made.cost and made.recipe and made.recipe.is_of_the_model_of(self._recipe)
         ]
 
-    def _sort(self, picture: Picture, file: str) -> None:
+    def _sort(self, picture: Picture, file: str, todo: Jobs) -> None:
         """Put the picture where it belongs."""
         before, asked = self._made.get(picture.key), self._ask(picture)
-        found = _Found.at(self._directory, file).is_of(picture.key)
         # what a shard made in this round is not asked for a second time
         done = before is not None and before.by_a_shard
         overwrite = self._settings.overwrite and not done
-        if why_not := self._why_no_file(file) or (not overwrite and found.wrong):
+        if why_not := self._why_no_file(file):
             self._unreadable.append(Unreadable(picture.key, file, why_not))
+            return
+        found = _Found.at(self._directory / file).is_of(picture.key)
+        if found.wrong and not overwrite:
+            self._unreadable.append(Unreadable(picture.key, file, found.wrong))
             return
         edited = found.is_edited(before)
         if edited:
             self._edited.append(picture.key)
         if overwrite:
             why = OVERWRITE if before or found.there else None
-            self._todo.append((picture, file, why, asked))
+            todo.add(picture.key, why, asked)
             return
         review = self._reviews.get(picture.key)
         sent_back = review is not None and (review.verdict, review.digest) == (
@@ -181,7 +174,7 @@ class Planner:
             found.digest.hex(),
         )
         if sent_back and not done:
-            self._todo.append((picture, file, SENT_BACK, asked))
+            todo.add(picture.key, SENT_BACK, asked)
             return
         if edited:
             self._up_to_date.append(picture.key)
@@ -190,7 +183,7 @@ class Planner:
             if self._settings.retry_flagged:
                 self._left.append(picture.key)
             else:
-                self._todo.append((picture, file, None, asked))
+                todo.add(picture.key, None, asked)
             return
         again = self._why_again(picture, before, found, asked)
         if again is None and before.skipped:
@@ -200,7 +193,7 @@ class Planner:
         elif self._settings.retry_flagged and again != FLAGGED and not done:
             self._left.append(picture.key)
         else:
-            self._todo.append((picture, file, again, asked))
+            todo.add(picture.key, again, asked)
 
     def _why_no_file(self, file: str) -> str:
         """Why nothing can be written in the folder of a caption file; empty when it can."""

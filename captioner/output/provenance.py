@@ -44,6 +44,7 @@ class Provenance:
 
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path, OPENING)
+        self._strange = 0  # lines that were told of: the merge of shards only moves them
 
     def add_caption(self, caption: Caption, recipe: Recipe, **more: Any) -> None:
         """Append the line of a caption that is about to be saved; `recipe` is that of the run, and
@@ -120,7 +121,8 @@ class Provenance:
         if strange and not ours:
             why = "no line of it says what a caption was made from"
             raise _not_ours(next(iter(strange)), why)
-        for path, count in strange.items():
+        total, self._strange = self._strange, strange.total()
+        for path, count in strange.items() if strange.total() != total else ():
             lines, shown = counted(count, "line"), printable(str(path))
             logger.warning("%s of %s cannot be understood: not counted", lines, shown)
         return latest
@@ -228,5 +230,6 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
 
 def _more(generation: Generation) -> dict[str, Any]:
     """What only captions with more than a text have."""
-    more = {"fields": generation.fields, "said": generation.said or None}
+    banned = list(generation.banned) or None
+    more = {"fields": generation.fields, "said": generation.said or None, "banned": banned}
     return {name: value for name, value in more.items() if value is not None}

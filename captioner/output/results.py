@@ -4,6 +4,7 @@ Read from the caption files, which are the truth, and from the last line of each
 All of it is untrusted: whoever can write to the folder can say anything there.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 from captioner.output.entries import NoCaptionFile, digest_of, read_entry
 from captioner.output.made import digest_of_line
-from captioner.output.mirror import is_inside
+from captioner.output.mirror import is_inside, path_in
+from captioner.output.ours import NotOurs
 from captioner.output.provenance import FILE_NAME, Provenance
 from captioner.pictures.names import RESERVED
 from captioner.pictures.scan import natural_key
@@ -36,6 +38,7 @@ class Figures:
     sha256: str | None  # of the picture's bytes
     at: str | None  # when it was made, ISO 8601
     source: Stamp | None = None  # the picture's file as it was then, or when it was last seen
+    banned: tuple[str, ...] = ()  # phrases that it holds, and was not to hold
 
 
 NO_FIGURES = Figures(b"", "", (), None, None, None, None, None, None, None, None, None)
@@ -84,7 +87,36 @@ def results(directory: Path) -> list[Result]:
     Raises:
         OutputError: its provenance cannot be read.
     """
+    return _results(directory, _figures(directory))
+
+
+def results_and_unreadable(directory: Path) -> tuple[list[Result], dict[str, str]]:
+    """The same, and by each caption file that an earlier run wrote and that cannot be read any
+    more, the reason. One that is not there any more is none of these.
+
+    Raises:
+        OutputError: as of `results`, or the disk fails.
+    """
     figures = _figures(directory)
+    found = _results(directory, figures)
+    there = {result.key for result in found}
+    files = sorted((m.file for key, m in figures.items() if key not in there), key=natural_key)
+    reasons = {file: _why_unreadable(directory, file) for file in files if is_inside(file)}
+    return found, {file: why for file, why in reasons.items() if why}
+
+
+def _why_unreadable(directory: Path, file: str) -> str:
+    """Why a caption file is none; empty when it is one, or not there."""
+    try:
+        read_entry(path_in(directory, file))
+    except NoCaptionFile as error:
+        return str(error)
+    except (NotOurs, PermissionError) as error:
+        return error.strerror or "it may not be read"
+    return ""
+
+
+def _results(directory: Path, figures: Mapping[str, Figures]) -> list[Result]:
     found: dict[str, Result] = {}
     for file in _json_files(directory):
         entry = _entry(directory / file)
@@ -169,6 +201,7 @@ def _understood(made: dict[str, Any]) -> Figures:
         text("image_sha256"),
         text("at"),
         _source(made),
+        tuple(map(str, made.get("banned") or ())),
     )
 
 

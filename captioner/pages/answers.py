@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from captioner.text import counted
+
 FIELDS = 40  # that are shown of one caption
 NAME_CHARACTERS = 64
 TEXT_CHARACTERS = 2_000
@@ -26,7 +28,9 @@ def _texts(fields: Mapping[str, Any], caption: str) -> Iterator[tuple[str, str]]
     for name, value in list(fields.items())[:FIELDS]:
         text = _text(value)
         if value is not None and not (name == "caption" and text.strip() == caption.strip()):
-            yield _cut(name, NAME_CHARACTERS), _cut(text, TEXT_CHARACTERS)
+            yield cut(name, NAME_CHARACTERS), cut(text)
+    if (more := len(fields) - FIELDS) > 0:
+        yield "…", f"{counted(more, 'more field')} in the caption file"
 
 
 def _text(value: object) -> str:
@@ -37,5 +41,8 @@ def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def cut(text: str, limit: int = TEXT_CHARACTERS) -> str:
+    """The text, or its beginning and how long all of it is."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit - 1]}… ({len(text):,} characters in all)"

@@ -17,14 +17,17 @@ from urllib.parse import quote_from_bytes
 
 from captioner.output.folder import OutputFolder
 from captioner.output.results import Result
-from captioner.pages.answers import as_texts
+from captioner.pages.answers import as_texts, cut
 from captioner.pages.escaping import shown
 from captioner.pictures.scan import natural_key
 from captioner.run import Run
+from captioner.text import printable
 
 PAGE, MARK = "index.html", b'src="gallery/gallery.js"'
 ASSETS = ("gallery.css", "gallery.js")
 TITLE_CHARACTERS = 100
+CAPTION_CHARACTERS = 100_000  # that a page shows of one; about what the most tokens make
+FLAGS = 20
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +90,7 @@ def entries(run: Run, output: OutputFolder, results: Iterable[Result]) -> Iterat
         entry: dict[str, Any] = {
             "name": key,
             "state": state,
-            "text": reason,
+            "text": cut(reason),
             "picture": picture,
             "flags": [],
             "edited": False,
@@ -95,29 +98,40 @@ def entries(run: Run, output: OutputFolder, results: Iterable[Result]) -> Iterat
         }
         if state == "captioned":
             result = captions[key]
-            entry |= {
-                "text": result.caption,
-                **answers(result),
-                "flags": list(result.flags),
-                "edited": result.edited,
-                "at": result.figures.at,
-                "seconds": result.figures.seconds,
-                "figures": dict(figures(result)),
-            }
+            entry |= about(result)
             path = run.settings.input_dir / key
             if small := output.thumbnails.of(result.figures.source, path):
                 entry["thumbnail"] = small
         yield entry
 
 
-def answers(result: Result) -> dict[str, Any]:
-    """What the page shows besides the caption: nothing where no more was asked for."""
-    more: dict[str, Any] = {}
+def about(result: Result) -> dict[str, Any]:
+    """What the page shows of a caption. A caption file may hold anything: a browser gets no more of
+    it than it can show."""
+    made = result.figures
+    shown = text(result.caption, result.file) | {
+        "flags": [cut(flag) for flag in result.flags[:FLAGS]],
+        "edited": result.edited,
+        "at": made.at and cut(made.at),
+        "seconds": made.seconds,
+        "figures": {name: cut(value) for name, value in figures(result)},
+    }
     if fields := as_texts(result.fields, result.caption):
-        more["fields"] = fields
+        shown["fields"] = fields
     if result.alt_text:
-        more["alt"] = result.alt_text
-    return more
+        shown["alt"] = cut(result.alt_text)
+    return shown
+
+
+def text(caption: str, file: Path) -> dict[str, str]:
+    """The caption; of a very long one the beginning, and the sentence that says so."""
+    if len(caption) <= CAPTION_CHARACTERS:
+        return {"text": caption}
+    sentence = (
+        f"These are the first {CAPTION_CHARACTERS:,} of {len(caption):,} characters: "
+        f"all of them are in {printable(str(file))}."
+    )
+    return {"text": caption[:CAPTION_CHARACTERS], "cut": sentence}
 
 
 def address(path: Path, home: Path) -> str:
@@ -128,6 +142,8 @@ def address(path: Path, home: Path) -> str:
 def figures(result: Result) -> Iterator[tuple[str, str]]:
     """How a caption was made, as names and values for a reader."""
     made = result.figures
+    if made.banned and not result.edited:
+        yield "Banned phrases in it", ", ".join(made.banned)
     if made.width and made.height:
         yield "Seen as", f"{made.width:,} × {made.height:,} pixels"
     if made.image_tokens is not None:

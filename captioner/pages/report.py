@@ -90,7 +90,6 @@ def _section(
 
 
 def _figures(run: Run) -> str:
-    captioned, seconds = len(run.captioned), run.captioning_seconds
     pairs = _earlier(run.plan)
     pairs.append(("Seconds in all", f"{run.seconds:,.1f}"))
     if model := run.model:
@@ -99,10 +98,10 @@ def _figures(run: Run) -> str:
             ("Revision", model.checkpoint.revision),
             ("Seconds for loading it", f"{model.seconds:,.1f}"),
         ]
-    if captioned and seconds > 0:
+    if a_minute := run.a_minute:
         pairs += [
-            ("Pictures a minute", f"{60 * captioned / seconds:,.1f}"),
-            ("Seconds a picture", f"{seconds / captioned:,.2f}"),
+            ("Pictures a minute", f"{a_minute:,.1f}"),
+            ("Seconds a picture", f"{60 / a_minute:,.2f}"),
         ]
     if run.device.busy_seconds > 0:
         tokens = sum(caption.generation.generated_tokens for caption in run.captioned)

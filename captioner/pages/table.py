@@ -130,7 +130,7 @@ def _captioned(caption: Caption) -> Row:
     return Row(
         caption.job.picture,
         FLAGGED if generation.flags else CAPTIONED,
-        ", ".join(generation.flags),
+        generation.flags_in_words,
         generation.generated_tokens,
         round(generation.seconds, 2),
     )

@@ -1,9 +1,10 @@
-"""What is in a HEIC or AVIF file, without decoding it: which of the two it is, and its size.
+"""What is in a HEIC or AVIF file, without decoding it: which of the two it is, its size, and EXIF.
 
 Both are boxes (ISO/IEC 14496-12) that hold items (ISO/IEC 23008-12); the size is a property of the
-primary item. Knows nothing of pixels.
+primary item, and EXIF an item of its own. Knows nothing of pixels.
 """
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from captioner.pictures.headers import NO_SIZE, Size
 
 MAX_BOXES = 10_000
+MAX_EXIF_BYTES = 1 << 20  # a JPEG has room for 64 KB
 MAX_META_BYTES = 16 << 20  # of the box with all items' properties; some kilobytes as a rule
 AVIF = {b"avif", b"avis"}
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
@@ -48,6 +50,51 @@ def avif_size(file: BinaryIO) -> Size:
         return _size_of_primary(_meta(file), cropped=False)
     except (struct.error, IndexError):
         return NO_SIZE
+
+
+def exif_in(file: BinaryIO) -> bytes:
+    """The EXIF block, from its TIFF header on; empty without one."""
+    try:
+        boxes = dict(_boxes(_meta(file)[4:]))
+        start, length = _extent(boxes.get(b"iloc", b""), _exif_item(boxes.get(b"iinf", b"")))
+        file.seek(min(start, 1 << 62))
+        block = file.read(min(length, MAX_EXIF_BYTES))
+        (before,) = struct.unpack_from(">I", block)
+    except (struct.error, IndexError):
+        return b""
+    return block[4 + before :]
+
+
+def _exif_item(iinf: bytes) -> int:
+    """The number of the item that is EXIF; 0 without one."""
+    for kind, content in _boxes(iinf[8 if iinf[0] else 6 :]):
+        long = content[0] > 2  # in later versions items have longer numbers
+        number, what = content[4 : 8 if long else 6], content[10 if long else 8 :]
+        if kind == b"infe" and what.startswith(b"Exif"):
+            return int.from_bytes(number)
+    return 0
+
+
+def _extent(iloc: bytes, item: int) -> tuple[int, int]:
+    """Where in the file an item begins, and its length; no length without one."""
+    version, (sizes, more) = iloc[0], iloc[4:6]
+    of_offset, of_length, of_base = sizes >> 4, sizes & 15, more >> 4
+    of_index = more & 15 if version else 0
+    entries = io.BytesIO(iloc[6:])
+
+    def number(size: int) -> int:
+        return int.from_bytes(entries.read(size))
+
+    of_item = 4 if version > 1 else 2
+    for _ in range(min(number(of_item), MAX_BOXES)):
+        this, method = number(of_item), number(2) & 15 if version else 0
+        number(2)  # in which file it is
+        base, parts = number(of_base), number(2)
+        if this == item and parts and not method:  # others are within the boxes
+            number(of_index)
+            return base + number(of_offset), number(of_length)
+        entries.seek(parts * (of_index + of_offset + of_length), os.SEEK_CUR)
+    return 0, 0
 
 
 def _meta(file: BinaryIO) -> bytes:

@@ -47,6 +47,11 @@ def caption_file_names(
     return [files[key] for key in keys]
 
 
+def usual_caption_file(key: str, longest: int = MAX_PATH_BYTES) -> str:
+    """The caption file of a picture of whose name there is only one, as of most."""
+    return f"{mirrored_folder(key, longest)}{Path(_split(key)[1]).stem}.json"
+
+
 def mirrored_folder(key: str, longest: int = MAX_PATH_BYTES) -> str:
     """The folder of a picture's caption file: empty, or with a `/` at the end."""
     return _mirrored(_split(key)[0], longest)

@@ -6,7 +6,7 @@ Opens no picture: a file counts by its name and type alone, so a FIFO is never w
 import os
 import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from functools import lru_cache
@@ -28,8 +28,7 @@ from captioner.pictures.ignored import (
 )
 from captioner.pictures.kinds import DEFAULT, others, suffixes
 from captioner.pictures.tree import Entry, Tree
-from captioner.plan import Scan
-from captioner.records import Picture
+from captioner.plan import Pictures, Scan
 from captioner.text import printable
 
 # what Finder shows as one file: folders of a photo program, with previews and names that it chose
@@ -75,7 +74,7 @@ def scan(
         InputError: the directory cannot be listed any more.
     """
     looking = _Looking(directory, suffixes(formats), output_dir)
-    keys: list[str] = []
+    found: dict[str, list[str]] = defaultdict(list)  # keys by folder
     ignored: Counter[str] = Counter()
     tree = Tree(directory, deep=recursive, leave=looking.leaves)
     try:
@@ -83,18 +82,19 @@ def scan(
         for folder, entry in tree.entries():
             kind = looking.ignored_as(entry, recursive)
             if kind is None and not THUMBNAIL.fullmatch(folder + entry.name):
-                keys.append(folder + entry.name)
+                found[folder].append(folder + entry.name)
             elif kind:
                 ignored[kind] += 1
     except OSError as error:
         raise InputError(
             f"Input directory {printable(str(directory))} cannot be listed: {why_refused(error)}."
         ) from None
-    keys.sort(key=natural_key)
-    pictures = (Picture(key, directory / key) for key in keys)
+    keys: list[str] = []
+    for folder in sorted(found, key=_folders_key):  # one by one: sort keys are larger than keys
+        keys += sorted(found.pop(folder), key=natural_key)
     is_deeper = not keys and SUBFOLDER in ignored and looking.finds_any()
     return Scan(
-        pictures,
+        Pictures(directory, keys),
         place,
         in_words(ignored, others(formats, ignored)),
         tree.folders,

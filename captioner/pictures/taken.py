@@ -1,10 +1,11 @@
 """When a picture was taken, from the EXIF block of its file. Sources: Exif 2.32, 4.6; those of
 `headers.py`.
 
-Of PNG, JPEG and WebP files, whose first bytes tell where the block is; nothing is decoded, and a
-block that makes no sense says nothing.
+Nothing is decoded, and a block that makes no sense says nothing. GIF and BMP have none; a BigTIFF
+is not looked into.
 """
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from typing import BinaryIO
 from PIL.ExifTags import IFD, Base
 
 from captioner.pictures.formats import JPEG_SIGNATURE, MAX_PARTS, PNG_SIGNATURE
+from captioner.pictures.heif import exif_in, is_avif, is_heic
 
+START = 512  # bytes, in which the brands of a HEIC or AVIF are
+ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # of the bytes of a number, by how a TIFF begins
 MAX_BLOCK_BYTES = 1 << 20  # of EXIF; a JPEG has room for 64 KB
 MAX_ENTRIES = 1_000  # of a directory; cameras write some dozens
 LENGTH = 20  # of `2024:05:17 09:30:00` with its end
@@ -27,16 +31,24 @@ def taken_on(file: BinaryIO) -> date | None:
     Raises:
         OSError: it cannot be read.
     """
-    start = file.read(12)
+    start = file.read(START)
+    if start.startswith(tuple(ORDERS)):
+        return _day_in(file)
     if start.startswith(PNG_SIGNATURE):
         file.seek(8)
-        return _day_in(_chunk(file, b"eXIf", b"IDAT", order=">"))
-    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
-        return _day_in(_chunk(file, b"EXIF", b"", order="<"))
-    if start.startswith(JPEG_SIGNATURE):
+        exif = _chunk(file, b"eXIf", b"IDAT", order=">")
+    elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        file.seek(12)
+        exif = _chunk(file, b"EXIF", b"", order="<")
+    elif start.startswith(JPEG_SIGNATURE):
         file.seek(2)
-        return _day_in(_segment(file))
-    return None
+        exif = _segment(file)
+    elif is_heic(start) or is_avif(start):
+        file.seek(0)
+        exif = exif_in(file)
+    else:
+        return None
+    return _day_in(io.BytesIO(exif.removeprefix(b"Exif\0\0")))
 
 
 def _chunk(file: BinaryIO, wanted: bytes, last: bytes, order: str) -> bytes:
@@ -68,13 +80,14 @@ def _segment(file: BinaryIO) -> bytes:
     return b""
 
 
-def _day_in(exif: bytes) -> date | None:
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+def _day_in(tiff: BinaryIO) -> date | None:
+    tiff.seek(0)
+    head = tiff.read(8)
+    order = ORDERS.get(head[:4])
     if order is None:
         return None
     try:
-        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (start,) = struct.unpack_from(order + "I", head, 4)
         for tag, place, _ in _entries(tiff, order, start):
             if tag == IFD.Exif:
                 return _day(tiff, order, place)
@@ -83,17 +96,20 @@ def _day_in(exif: bytes) -> date | None:
     return None
 
 
-def _day(tiff: bytes, order: str, start: int) -> date | None:
+def _day(tiff: BinaryIO, order: str, start: int) -> date | None:
     for tag, place, count in _entries(tiff, order, start):
         if tag == Base.DateTimeOriginal and count == LENGTH:
-            text = tiff[place : place + 10].decode("ascii", "replace")
+            tiff.seek(place)
+            text = tiff.read(10).decode("ascii", "replace")
             return datetime.strptime(text, "%Y:%m:%d").date()
     return None
 
 
-def _entries(tiff: bytes, order: str, start: int) -> Iterator[tuple[int, int, int]]:
+def _entries(tiff: BinaryIO, order: str, start: int) -> Iterator[tuple[int, int, int]]:
     """The tag of each entry of a directory, its value or the place of that, and the count."""
-    (number,) = struct.unpack_from(order + "H", tiff, start)
-    for entry in range(start + 2, start + 2 + 12 * min(number, MAX_ENTRIES), 12):
-        tag, _, count, value = struct.unpack_from(order + "HHII", tiff, entry)
+    tiff.seek(start)
+    (number,) = struct.unpack(order + "H", tiff.read(2))
+    entries = tiff.read(12 * min(number, MAX_ENTRIES))
+    for entry in range(0, len(entries), 12):
+        tag, _, count, value = struct.unpack_from(order + "HHII", entries, entry)
         yield tag, value, count

@@ -4,13 +4,14 @@ Knows nothing of HTTP.
 """
 
 import hashlib
+import io
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from captioner.errors import InputError
+from captioner.errors import CaptionError, InputError
 from captioner.output.provenance import FILE_NAME
 from captioner.output.results import Result, picture_in, results
 from captioner.output.reviews import (
@@ -23,11 +24,14 @@ from captioner.output.reviews import (
     read_reviews,
 )
 from captioner.output.thumbnails import Thumbnails
-from captioner.pages.gallery import answers, figures
+from captioner.pages.gallery import about, text
+from captioner.pictures.decoding import load_image
+from captioner.pictures.kinds import ALL
 from captioner.records import Stamp
 from captioner.text import printable
 
 RECENTLY = 60.0  # seconds
+JPEG_PIXELS, JPEG_QUALITY = 2_097_152, 85  # of a picture that the browser cannot show
 
 
 class Desk:
@@ -43,6 +47,7 @@ class Desk:
         self._directory = output_dir
         self._input = input_dir
         self._writing = threading.Lock()
+        self._decoding = threading.Lock()  # one at a time: a large picture takes a GB
         self._files: dict[str, Path] = {}
         self._keys: dict[str, str] = {}  # by the names that pictures have in addresses
         self._stamps: dict[str, Stamp | None] = {}  # likewise
@@ -72,6 +77,21 @@ class Desk:
         """The picture that has this name in addresses; None when it is not in the folder."""
         key = self._keys.get(name)
         return None if key is None else picture_in(self._input, key)
+
+    def jpeg(self, name: str) -> bytes | None:
+        """The same as a JPEG, for browsers that do not show its format; None when it cannot be
+        decoded."""
+        if (path := self.picture(name)) is None:
+            return None
+        file = io.BytesIO()
+        try:
+            with self._decoding:
+                load_image(path, JPEG_PIXELS, formats=(ALL,), root=self._input.resolve()).save(
+                    file, "JPEG", quality=JPEG_QUALITY
+                )
+        except CaptionError:
+            return None
+        return file.getvalue()
 
     def thumbnail(self, name: str) -> bytes | None:
         """The thumbnail of the picture that has this name in addresses; None without one."""
@@ -104,6 +124,10 @@ class Desk:
         with self._writing:
             add_review(self._directory, key, Review(verdict, digest))
 
+    def shown(self, key: str, caption: str) -> dict[str, str]:
+        """What the page shows of a caption that its file holds now."""
+        return text(caption, self._files[key])
+
     def busy(self) -> bool:
         """Whether a run has written to the folder within the last minute.
 
@@ -131,16 +155,11 @@ class Desk:
         return {
             "name": result.key,
             "state": "captioned",
-            "text": result.caption,
-            **answers(result),
+            **about(result),
             "picture": f"picture/{name}",
+            "jpeg": f"jpeg/{name}",
             "thumbnail": f"thumbnail/{name}" if small else None,
-            "flags": list(result.flags),
-            "edited": result.edited,
             "new": False,
-            "at": result.figures.at,
-            "seconds": result.figures.seconds,
-            "figures": dict(figures(result)),
             "digest": digest,
             "made": result.figures.digest.hex(),  # of what the model said; another is an edit
             "review": review.verdict if review is not None and fresh else OPEN,

@@ -56,15 +56,25 @@ def application(desk: Desk, input_dir: Path, port: int, secret: str) -> ASGIApp:
             raise HTTPException(404)
         return FileResponse(path, media_type=_kind(path))
 
-    async def thumbnail(request: Request) -> Response:
-        data = await run_in_threadpool(desk.thumbnail, request.path_params["name"])
+    async def made(request: Request, make: Callable[[str], bytes | None]) -> Response:
+        data = await run_in_threadpool(make, request.path_params["name"])
         if data is None:
             raise HTTPException(404)
         return Response(data, media_type="image/jpeg")
 
+    async def jpeg(request: Request) -> Response:
+        return await made(request, desk.jpeg)
+
+    async def thumbnail(request: Request) -> Response:
+        return await made(request, desk.thumbnail)
+
     async def save(request: Request) -> Response:
         asked = await _body(request, "image", "before", "caption")
-        after = await run_in_threadpool(desk.save, *asked.values())
+        try:
+            after = await run_in_threadpool(desk.save, *asked.values())
+        except Changed as error:
+            now = desk.shown(asked["image"], error.caption)
+            return JSONResponse({**now, "digest": error.digest}, 409)
         return JSONResponse({"digest": after})
 
     async def judge(request: Request) -> Response:
@@ -80,13 +90,13 @@ def application(desk: Desk, input_dir: Path, port: int, secret: str) -> ASGIApp:
         Route("/gallery/data.js", results),
         Route("/gallery/{name}", asset),
         Route("/picture/{name}", picture),
+        Route("/jpeg/{name}", jpeg),
         Route("/thumbnail/{name}", thumbnail),
         Route("/busy", busy),
         Route("/save", save, methods=["POST"]),
         Route("/judge", judge, methods=["POST"]),
     ]
     errors: dict[Any, Callable[[Request, Exception], Response]] = {
-        Changed: _conflict,
         KeyError: lambda *_: JSONResponse({"error": "There is no such caption."}, 404),
         CaptionerError: lambda _, error: JSONResponse({"error": str(error)}, 500),
     }
@@ -149,11 +159,6 @@ async def _body(request: Request, *names: str) -> dict[str, str]:
     if not all(isinstance(text, str) for text in asked.values()):
         raise HTTPException(400)
     return asked
-
-
-def _conflict(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Changed)
-    return JSONResponse({"caption": error.caption, "digest": error.digest}, 409)
 
 
 def _kind(path: Path) -> str:

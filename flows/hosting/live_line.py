@@ -52,16 +52,17 @@ class LiveLine:
 
     def _figures(self, run: Run) -> list[str]:
         done, total, seconds = run.done, len(run.plan.todo), self._seconds("captions")
-        if not done:
-            return [f"0/{total}"]
+        here = run.done_here
+        if not here:
+            return [f"{done}/{total}"]
         now = time.monotonic()
         if done != self._done:
             self._done = done
-            self._ready_at = now + (total - done) * seconds / done
+            self._ready_at = now + (total - done) * seconds / here
         return [
             f"{done}/{total}",
             *([f"{len(run.skipped)} skipped"] if run.skipped else []),
-            *([f"{60 * done / seconds:.1f}/min"] if seconds else []),
+            *([f"{60 * here / seconds:.1f}/min"] if seconds else []),
             f"{clock(max(0.0, self._ready_at - now))} left",
         ]
 

@@ -17,7 +17,7 @@ from captioner.device.model import usable_memory_bytes
 from captioner.forecast.forecast import Forecast, Look, forecast
 from captioner.forecast.model import Model
 from captioner.pictures.ignored import unread_in_words
-from captioner.plan import unasked_in_words
+from captioner.plan import unasked_in_words, unreadable_in_words, unreadable_together
 from captioner.records import Skipped
 from captioner.settings import Settings
 from captioner.text import counted, duration, gigabytes, listed, printable
@@ -79,9 +79,8 @@ def _rows(found: Forecast, settings: Settings) -> Iterator[Row]:
     yield from _grouped("Skipped", found.skipped)
     yield from _todo(found)
     yield from _grouped("Not readable", found.failing)
-    for unreadable in plan.unreadable:
-        file = printable(unreadable.caption_file)
-        yield "No caption", f"{file}: {unreadable.reason}; mend it, or remove it"
+    for together in unreadable_together(plan):
+        yield "No caption", unreadable_in_words(together)
     if plan.later:
         limit = f"--limit is {settings.limit:,}"
         yield "Left", f"{len(plan.later):,} for the next run: {limit}"

@@ -16,13 +16,13 @@ def figures(run: Run) -> list[tuple[str, str]]:
         ("flagged", f"{len(_flags(run))}"),
         ("failed", f"{len(run.failures)}"),
         ("seconds", f"{run.seconds:.1f}"),
-        ("pictures a minute", f"{_a_minute(run):.1f}"),
+        ("pictures a minute", f"{run.a_minute:.1f}"),
     ]
 
 
 def sentence(run: Run) -> str:
     """The same in one line."""
-    return f"{run.counts()} in {run.seconds:.1f} s, {_a_minute(run):.1f} pictures a minute"
+    return f"{run.counts()} in {run.seconds:.1f} s, {run.a_minute:.1f} pictures a minute"
 
 
 def advice(run: Run) -> list[str]:
@@ -48,8 +48,3 @@ def advice(run: Run) -> list[str]:
 def _flags(run: Run) -> list[tuple[str, ...]]:
     """Those of each caption that was flagged."""
     return [caption.generation.flags for caption in run.captioned if caption.generation.flags]
-
-
-def _a_minute(run: Run) -> float:
-    seconds = run.captioning_seconds
-    return 60 * len(run.captioned) / seconds if seconds else 0.0

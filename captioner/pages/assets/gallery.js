@@ -5,6 +5,7 @@
 // cards that are added at a time, as one scrolls: a list of their own, which the browser leaves alone
 // while it is off the screen. So many fill its last row whether there are two in a row, or six.
 const CHUNK = 60;
+const CARD_CHARACTERS = 2000;
 const KINDS = [
   ["all", "All", () => true],
   ["new", "New in this run", (r) => r.new],
@@ -46,6 +47,15 @@ function marks(result) {
   return box;
 }
 
+// What there is room for on a card; the large view has more.
+function short(text) {
+  return text.length > CARD_CHARACTERS ? `${text.slice(0, CARD_CHARACTERS)}…` : text;
+}
+
+function described(result) {
+  return short(result.state === "captioned" ? result.alt || result.text : result.name);
+}
+
 function copyButton(result) {
   const button = element("button", "copy", "Copy caption");
   button.type = "button";
@@ -65,13 +75,13 @@ function card(result, place) {
     image.src = result.thumbnail || result.picture;
     // a thumbnail that has gone; the picture itself may be in a format that this browser cannot show
     if (result.thumbnail) image.addEventListener("error", () => { image.src = result.picture; }, { once: true });
-    image.alt = result.state === "captioned" ? result.alt || result.text : result.name;
+    image.alt = described(result);
     button.append(image);
     button.addEventListener("click", () => enlarge(place));
     item.append(button);
   }
   const text = element("div", "text");
-  text.append(element("h2", "", result.name), marks(result), element("p", "", result.text));
+  text.append(element("h2", "", result.name), marks(result), element("p", "", short(result.text)));
   if (result.fields) text.append(pairs(element("dl", "fields"), result.fields));
   if (result.state === "captioned") text.append(copyButton(result));
   item.append(text);
@@ -145,15 +155,34 @@ function enlarge(place) {
   open = place;
   byId("large-name").textContent = result.name;
   byId("large-picture").src = result.picture || "";
-  byId("large-picture").alt = result.state === "captioned" ? result.alt || result.text : result.name;
+  byId("large-picture").alt = described(result);
   byId("large-picture").hidden = !result.picture;
   byId("large-link").href = result.picture || "";
   byId("large-caption").textContent = result.text;
+  note("large-format", "");
+  note("large-cut", result.cut);
   byId("large-copy").hidden = result.state !== "captioned";
   pairs(byId("large-fields"), result.fields || {}).hidden = !result.fields;
   pairs(byId("large-figures"), result.figures || {});
   if (!large.open) large.showModal();
   large.dispatchEvent(new CustomEvent("enlarged", { detail: result }));
+}
+
+function note(id, sentence) {
+  byId(id).textContent = sentence || "";
+  byId(id).hidden = !sentence;
+}
+
+// The browser cannot show the picture: what there is of it besides, in turn.
+function showLess() {
+  const result = shown[open];
+  if (!result) return;
+  const ways = [result.picture, result.jpeg, result.thumbnail].filter(Boolean);
+  const way = ways[ways.indexOf(byId("large-picture").getAttribute("src")) + 1];
+  const kind = result.name.split(".").pop().toUpperCase();
+  const what = { [result.jpeg]: "a JPEG of it", [result.thumbnail]: "its small picture" }[way];
+  note("large-format", `Your browser cannot show the ${kind} itself${what ? `: this is ${what}` : ""}.`);
+  if (way) byId("large-picture").src = way;
 }
 
 function step(by) {
@@ -201,10 +230,7 @@ function prepare() {
   byId("folder").addEventListener("change", update);
   byId("order").addEventListener("change", update);
   byId("large-copy").addEventListener("click", () => copy(shown[open], byId("large-copy")));
-  byId("large-picture").addEventListener("error", () => {
-    const small = shown[open]?.thumbnail;
-    if (small && !byId("large-picture").src.endsWith(small)) byId("large-picture").src = small;
-  });
+  byId("large-picture").addEventListener("error", showLess);
   large.addEventListener("keydown", (event) => {
     if (event.target.tagName === "TEXTAREA") return;
     if (event.key === "ArrowLeft") step(-1);

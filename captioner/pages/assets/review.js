@@ -32,16 +32,15 @@ async function attempt(work) {
 async function save(result, caption) {
   const answer = await send("save", { image: result.name, before: result.digest, caption });
   if (answer.conflict) {
-    result.text = answer.caption;
-    result.digest = answer.digest;
-    say(`Somebody else changed this caption meanwhile. It now says: ${answer.caption} — save once more to put yours in its place.`, true);
+    Object.assign(result, { text: answer.text, cut: answer.cut, digest: answer.digest });
+    say(`Somebody else changed this caption meanwhile. It now says: ${short(answer.text)} — save once more to put yours in its place.`, true);
     return false;
   }
   if (!answer.ok) {
     say(answer.error, true);
     return false;
   }
-  Object.assign(result, { text: caption, digest: answer.digest, edited: answer.digest !== result.made, review: "accepted", hay: undefined });
+  Object.assign(result, { text: caption, cut: undefined, digest: answer.digest, edited: answer.digest !== result.made, review: "accepted", hay: undefined });
   return true;
 }
 
@@ -98,13 +97,14 @@ function renew() {
   countKinds();
   for (const [place, item] of [...list.querySelectorAll("li")].entries()) {
     const result = shown[place];
-    item.querySelector("p").textContent = result.text;
+    item.querySelector("p").textContent = short(result.text);
     item.querySelector(".marks").replaceWith(marks(result));
   }
 }
 
 large.addEventListener("enlarged", (event) => {
   text.value = event.detail.text;
+  text.readOnly = Boolean(event.detail.cut); // or what is not here would be lost
   const verdicts = { accepted: "Accepted.", again: "The next run captions it again.", open: "" };
   say(verdicts[event.detail.review] ?? "");
 });
