@@ -15,6 +15,7 @@ from PIL import Image
 from captioner.device import cuda
 from captioner.device.compiled import CompiledSteps
 from captioner.device.model import MlxModel
+from captioner.device.qwen3_vl import together
 from captioner.device.rows import Request, Row
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.float32 import dequantise, seeing_small_pictures
@@ -69,7 +70,7 @@ def test_steps_in_slots_say_the_same(
 ) -> None:
     one_by_one = said(model, pictures, 1)
     assert [len(tokens) for tokens in one_by_one] == list(LENGTHS)
-    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model))
+    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model, 5))
     monkeypatch.setattr("captioner.device.compiled.STEP", 32)  # slots that grow while rows go on
     for capacity in (1, 3, 5):
         assert said(model, pictures, capacity) == one_by_one
@@ -97,8 +98,32 @@ def test_questions_that_share_a_picture_are_answered_the_same_in_slots(
         return found
 
     before = answers()
-    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model))
+    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model, 5))
     assert answers() == before
+
+
+@pytest.mark.model
+def test_a_picture_comes_among_the_tokens_as_mlx_vlm_puts_it(
+    model: MlxModel, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = [model.prepare(one, Request(PROMPT, None, 1, 0.0)) for one in pictures]
+    ours = [model.encode(one).features.to_dict() for one in prepared]
+    monkeypatch.setattr("captioner.device.encoding.WRITTEN_OUT", frozenset())
+    for one, features in zip(prepared, ours, strict=True):
+        theirs = model.encode(one).features.to_dict()
+        assert theirs.keys() == features.keys()
+        for name, value in theirs.items():
+            both = zip(value, features[name], strict=True) if value is not None else ()
+            assert all(mx.array_equal(a, b) for a, b in both), name
+
+
+def test_layers_that_cannot_be_one_product_stay_apart() -> None:
+    layers = [nn.Linear(64, 32), nn.Linear(64, 64).to_quantized(64, 8)]
+    x = mx.random.normal((3, 1, 64))
+    expected = [layer(x) for layer in layers]
+    mx.eval(expected)
+    for before, now in zip(expected, together(layers)(x), strict=True):
+        assert mx.array_equal(before, now)
 
 
 def test_layers_for_a_gpu_multiply_as_before() -> None:

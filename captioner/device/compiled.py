@@ -6,10 +6,9 @@ that grow now and then, and a row that joins or leaves moves no other. Knows not
 `mlx` and `mlx_vlm` are imported inside functions.
 """
 
-from functools import partial
 from typing import Any
 
-from captioner.device.qwen3_vl import decode_step
+from captioner.device.qwen3_vl import DecodeStep, after_prompt
 
 STEP = 256  # tokens by which a slot grows
 
@@ -21,9 +20,12 @@ class SlotCache:
     mlx_vlm's own caches.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1) -> None:
+        """`most` is how many slots there will be: all at once, or each number of them would be a
+        shape of its own, to be compiled."""
         self.keys: Any = None
         self.values: Any = None
+        self._most = most
         self.slots = [0]  # of each row
         self.lengths = [0]  # tokens in each slot
         self.shifts = [0]  # from the number of a token to its M-RoPE position, in each slot
@@ -58,6 +60,7 @@ class SlotCache:
 
     def extend(self, other: "SlotCache") -> None:
         """Let the rows of `other` join."""
+        self._add_slots()
         self._fit(max(*self.lengths, *other.lengths) + 1)
         other._fit(max(*self.lengths, *other.lengths) + 1)
         for slot in other.slots:
@@ -75,20 +78,21 @@ class SlotCache:
         self.slots = kept
 
     def _free_slot(self) -> int:
+        return next(n for n in range(len(self.lengths)) if n not in self.slots)
+
+    def _add_slots(self) -> None:
         import mlx.core as mx
 
-        number = len(self.lengths)
-        for slot in range(number):
-            if slot not in self.slots:
-                return slot
-        self.keys = mx.concatenate([self.keys, mx.zeros_like(self.keys)])
-        self.values = mx.concatenate([self.values, mx.zeros_like(self.values)])
-        self.lengths += [0] * number
-        self.shifts += [0] * number
-        return number
+        if more := self._most - len(self.lengths):
+            shape = (more, *self.keys.shape[1:])
+            self.keys = mx.concatenate([self.keys, mx.zeros(shape, self.keys.dtype)])
+            self.values = mx.concatenate([self.values, mx.zeros(shape, self.values.dtype)])
+            self.lengths += [0] * more
+            self.shifts += [0] * more
 
     def make_room(self) -> None:
         """For one more token in each slot."""
+        self._add_slots()
         if max(self.lengths) >= self.keys.shape[2]:
             self._fit(max(self.lengths) + 1)
 
@@ -107,29 +111,38 @@ class SlotCache:
 class CompiledSteps:
     """A language model of the Qwen3-VL family whose decode steps are compiled."""
 
-    def __init__(self, language_model: Any) -> None:
+    tokens_at_once = None  # of a prompt: all
+
+    def __init__(self, language_model: Any, most: int = 1) -> None:
+        """`most` is how many rows there may be."""
         import mlx.core as mx
 
         self._language_model = language_model
-        self._step = mx.compile(partial(decode_step, language_model))
+        self._most = most
+        self._step = mx.compile(DecodeStep(language_model))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._language_model, name)
 
     def make_cache(self) -> list[SlotCache]:
         """A cache for each layer."""
-        return [SlotCache() for _ in self._language_model.layers]
+        return [SlotCache(self._most) for _ in self._language_model.layers]
 
     def __call__(
         self, inputs: Any, inputs_embeds: Any = None, cache: Any = None, **more: Any
     ) -> Any:
         """Prefill, where embeddings are given; otherwise a decode step of all rows in `cache`."""
+        from mlx_vlm.models.base import LanguageModelOutput
+
         if inputs_embeds is None:
             return self._decode(inputs, cache)
         if not cache[0].offset:
             shift = int(more["rope_deltas"].item())
             for layer in cache:
                 layer.shifts = [shift]
+        if more["position_ids"].shape[-1] == inputs.shape[1]:  # the whole prompt
+            logits = after_prompt(self._language_model, inputs, inputs_embeds, cache, **more)
+            return LanguageModelOutput(logits=logits)
         return self._language_model(inputs, inputs_embeds=inputs_embeds, cache=cache, **more)
 
     def _decode(self, inputs: Any, cache: list[SlotCache]) -> Any:

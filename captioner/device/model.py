@@ -81,10 +81,10 @@ class MlxModel:
                 f"{first_line(error)}"
             ) from error
 
-    def _new_decoder(self) -> Any:
+    def _new_decoder(self, most_rows: int = 1) -> Any:
         language_model = self._model.language_model
         if is_cuda() and self.model_type in COMPILED:
-            return CompiledSteps(language_model)
+            return CompiledSteps(language_model, most_rows)
         return CachedAlone(language_model)
 
     def _try_out(self) -> None:
@@ -126,9 +126,11 @@ class MlxModel:
         if self.model_type not in BATCHED or asked == 1:
             return 1
         if is_cuda():
+            self._decoder = None  # it keeps the layers as they are
             keep_in_full(self._model.language_model, usable_memory_bytes())
-            self._decoder = self._new_decoder()  # the old one keeps the old layers
-        return self.fitting_batch_size(max_tokens) if asked == "auto" else asked
+        size = self.fitting_batch_size(max_tokens) if asked == "auto" else asked
+        self._decoder = self._new_decoder(size)
+        return size
 
     def encode(self, prepared: Prepared) -> Encoded:
         """Run the vision tower."""
