@@ -13,7 +13,7 @@ from mlx import nn
 from PIL import Image
 
 from captioner.device import cuda
-from captioner.device.compiled import CompiledSteps
+from captioner.device.compiled import CompiledSteps, compile_blocks
 from captioner.device.model import MlxModel
 from captioner.device.qwen3_vl import together
 from captioner.device.rows import Request, Row
@@ -115,6 +115,22 @@ def test_a_picture_comes_among_the_tokens_as_mlx_vlm_puts_it(
         for name, value in theirs.items():
             both = zip(value, features[name], strict=True) if value is not None else ()
             assert all(mx.array_equal(a, b) for a, b in both), name
+
+
+@pytest.mark.model
+def test_the_blocks_of_the_tower_see_the_same(
+    model: MlxModel, pictures: list[Image.Image], uncompiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tower = model._model.vision_tower
+    prepared = [model.prepare(one, Request(PROMPT, None, 1, 0.0)) for one in pictures]
+    before = [model.encode(one).features for one in prepared]
+    monkeypatch.setattr(tower, "__class__", type(tower))  # as it was, afterwards
+    compile_blocks(tower)
+    for one, features in zip(prepared, before, strict=True):
+        now = model.encode(one).features
+        assert mx.allclose(now.inputs_embeds, features.inputs_embeds, atol=1e-4)
+        both = zip(now.deepstack_visual_embeds, features.deepstack_visual_embeds, strict=True)
+        assert all(mx.allclose(a, b, atol=1e-4) for a, b in both)
 
 
 def test_layers_that_cannot_be_one_product_stay_apart() -> None:

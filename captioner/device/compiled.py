@@ -6,9 +6,10 @@ that grow now and then, and a row that joins or leaves moves no other. Knows not
 `mlx` and `mlx_vlm` are imported inside functions.
 """
 
+from functools import partial
 from typing import Any
 
-from captioner.device.qwen3_vl import DecodeStep, after_prompt
+from captioner.device.qwen3_vl import DecodeStep, after_prompt, through_blocks
 
 STEP = 256  # tokens by which a slot grows
 
@@ -167,3 +168,24 @@ class CompiledSteps:
             for slot in layer.slots:
                 layer.lengths[slot] += 1
         return LanguageModelOutput(logits=logits[mx.array(first.slots)])
+
+
+def compile_blocks(tower: Any) -> None:
+    """Let the vision tower of a Qwen3-VL run its blocks compiled.
+
+    Its own way asks the GPU three times a block for what is always the same, and rotates in eight
+    passes over memory. Each size of a picture is compiled once, in 12 to 25 ms.
+    """
+    import mlx.core as mx
+
+    family = type(tower)
+
+    class CompiledTower(family):  # type: ignore[misc, valid-type]
+        def __call__(self, pixels: Any, grid: Any, **more: Any) -> Any:
+            if grid.shape[0] > 1:
+                return super().__call__(pixels, grid, **more)
+            patches = self.patch_embed(pixels) + self.fast_pos_embed_interpolate(grid)
+            return self._blocks(patches, self.rot_pos_emb(grid))
+
+    tower._blocks = mx.compile(partial(through_blocks, tower))
+    tower.__class__ = CompiledTower  # the same weights

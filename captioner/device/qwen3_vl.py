@@ -41,6 +41,38 @@ def embeddings(model: Any, ids: Any, pixels: Any, mask: Any, more: Any, picture:
     )
 
 
+def through_blocks(tower: Any, patches: Any, angles: Any) -> tuple[Any, list[Any]]:
+    """What the blocks of the vision tower make of one picture: its features, and those for the
+    first layers of the language model.
+
+    `patches`, embedded, have the shape (patches, width), `angles` half as many columns as a head.
+    """
+    import mlx.core as mx
+
+    cos, sin = (mx.concatenate([half, half], axis=-1) for half in (mx.cos(angles), mx.sin(angles)))
+
+    def rotated(x: Any) -> Any:
+        first, second = mx.split(x.astype(mx.float32), 2, axis=-1)
+        whole = mx.concatenate([first, second], axis=-1) * cos
+        return (whole + mx.concatenate([-second, first], axis=-1) * sin).astype(x.dtype)[None]
+
+    deepstack = []
+    for number, block in enumerate(tower.blocks):
+        attention = block.attn
+        projected = attention.qkv(block.norm1(patches))
+        shape = (len(patches), 3, attention.num_heads, attention.head_dim)
+        queries, keys, values = projected.reshape(shape).transpose(1, 2, 0, 3)
+        found = mx.fast.scaled_dot_product_attention(
+            rotated(queries), rotated(keys), values[None], scale=attention.scale
+        )
+        patches = patches + attention.proj(found[0].swapaxes(0, 1).reshape(patches.shape))
+        patches = patches + block.mlp(block.norm2(patches))
+        if number in tower.deepstack_visual_indexes:
+            place = tower.deepstack_visual_indexes.index(number)
+            deepstack.append(tower.deepstack_merger_list[place](patches))
+    return tower.merger(patches), deepstack
+
+
 def after_prompt(language_model: Any, ids: Any, inputs_embeds: Any, cache: Any, **more: Any) -> Any:
     """Logits after a whole prompt, of shape (1, 1, vocabulary), and the prompt in `cache`.
 
