@@ -12,6 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from captioner.device.device import Device
 from captioner.device.look import Look
 from captioner.device.model import MlxModel
 from captioner.device.rows import Request
-from captioner.pictures.reading import Reader
-from captioner.records import Picture
+from captioner.pictures import decoding
 
 spent: dict[str, float] = defaultdict(float)
 
@@ -32,7 +32,7 @@ def main(checkpoint: Path, tokens: int, batch_size: int, pictures: list[Path]) -
 
     batches = importlib.import_module("mlx_vlm.generate.ar")
     _timed(MlxModel, "prepare_each", "preparing")
-    _timed(Reader, "read", "preparing")
+    _timed(decoding, "load_image", "preparing")
     _timed(Look, "encode", "vision tower")
     prompts, stream = batches.PromptProcessingBatch, batches.generation_stream
     _timed(prompts, "prompt_step", "prefill", lambda: mx.synchronize(stream))
@@ -40,9 +40,7 @@ def main(checkpoint: Path, tokens: int, batch_size: int, pictures: list[Path]) -
     request = Request(PROMPT, None, tokens, 0.0)
     with Device(checkpoint, batch_size) as device:
         began = time.perf_counter()
-        works = [
-            device.begin(Reader(Picture(p.name, p.parent), 0, "white"), request) for p in pictures
-        ]
+        works = [device.begin(partial(decoding.load_image, p, 0), request) for p in pictures]
         done = [work.result() for work in works]
         seconds = time.perf_counter() - began
         figures = device.figures()

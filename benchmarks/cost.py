@@ -11,6 +11,7 @@ is the bare device, without Prefect, over the pictures of a directory.
 import sys
 import time
 from collections import defaultdict, deque
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
@@ -117,7 +118,7 @@ def _bare_device(checkpoint: Path, tokens: int, directory: Path) -> None:
     from captioner.device.device import Device
     from captioner.device.rows import Request
     from captioner.device.work import Work
-    from captioner.pictures.reading import Reader
+    from captioner.pictures.decoding import load_image
     from captioner.pictures.scan import scan
     from captioner.records import Picture
     from captioner.settings import DEFAULTS
@@ -132,8 +133,8 @@ def _bare_device(checkpoint: Path, tokens: int, directory: Path) -> None:
 
     with Device(checkpoint) as device:
         for picture in scan(directory).pictures:
-            reader = Reader(picture, DEFAULTS.max_pixels, DEFAULTS.background)
-            in_line.append((picture, device.begin(reader, request)))
+            take = partial(load_image, picture.path, DEFAULTS.max_pixels)
+            in_line.append((picture, device.begin(take, request)))
             if len(in_line) == device.batch_size + device.ahead:
                 save_first()
         while in_line:

@@ -28,8 +28,7 @@ from benchmarks.checkpoint import TOKEN_PIXELS, make_checkpoint
 from benchmarks.environment import MISSING_OPENBLAS, ROOT, measured, openblas, this_machine
 from captioner.device.device import Device
 from captioner.device.rows import Request
-from captioner.pictures.reading import Reader
-from captioner.records import Picture
+from captioner.pictures.decoding import load_image
 
 PROMPT = "Describe the contents of this image."
 ASKED = ("alt_text=Write an alt text of one sentence.", "keywords=List keywords, with commas.")
@@ -77,13 +76,20 @@ def _compare(ways: dict[str, Way], batch_size: int, pictures: list[Path], rounds
 def _one_by_one(device: Device, tokens: int, pictures: list[Path]) -> Answers:
     prompts = [PROMPT, *(ask.partition("=")[2] for ask in ASKED)]
     requests = [Request(prompt, None, tokens, 0.0) for prompt in prompts]
-    works = [device.begin(_reader(path), request) for path in pictures for request in requests]
+    works = [
+        device.begin(partial(load_image, path, 0), request)
+        for path in pictures
+        for request in requests
+    ]
     return [work.result().text for work in works]
 
 
 def _one_look(device: Device, tokens: int, pictures: list[Path]) -> Answers:
     request = Request(PROMPT, None, tokens, 0.0, ask=ASKED)
-    done = [work.result() for work in [device.begin(_reader(path), request) for path in pictures]]
+    done = [
+        work.result()
+        for work in [device.begin(partial(load_image, path, 0), request) for path in pictures]
+    ]
     return [text for made in done for text in (made.text, *(made.fields or {}).values())]
 
 
@@ -129,10 +135,6 @@ def _small(picture: Path) -> Path:
     path = picture.with_name(f"small-{picture.name}")
     Image.open(picture).resize((64, 64)).save(path)
     return path
-
-
-def _reader(path: Path) -> Reader:
-    return Reader(Picture(path.name, path.parent), 0, "white")
 
 
 def _arguments() -> argparse.Namespace:

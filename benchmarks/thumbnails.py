@@ -6,6 +6,7 @@ A photo-like picture of two megapixels, as large as the default lets one be: the
 JPEG, and of writing it beside the gallery.
 """
 
+import math
 import statistics
 import tempfile
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from benchmarks import pictures
 from benchmarks.environment import this_machine
 from captioner.output.thumbnails import Thumbnails
-from captioner.pictures.decoding import check_image, load_image
+from captioner.pictures.decoding import load_image
 from captioner.pictures.thumbnail import thumbnail_of
 from captioner.records import Stamp
 from captioner.settings import DEFAULTS
@@ -49,7 +50,7 @@ def main() -> None:
     print(f"Machine: {this_machine().described()}")
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         drawn = pictures.draw_mixed(Path(scratch), 8, large=True)
-        largest = max(drawn, key=check_image)
+        largest = max(drawn, key=lambda path: math.prod(load_image(path, 0).size))
         for most in (DEFAULTS.max_pixels, DEFAULTS.max_pixels // 8):
             measure(largest, most)
 

@@ -1,7 +1,8 @@
 """The facts that travel between states: small, frozen, picklable.
 
 A picture's own, in the order in which they come about: `Picture` (found by the scan), `Job` (what
-the plan has to do with it), `Valid` or `Skipped` (what validation says), `Caption`, or `Failure`.
+the plan has to do with it), `Skipped` or `Valid` (what validation says; the latter is in
+`pictures/reading.py`, since it has pixels), `Caption`, or `Failure`.
 
 What many task runs return is a plain class, not a dataclass: Prefect walks through those, notes
 every field as a result, and draws wrong edges where two share one. Knows nothing of MLX.
@@ -74,15 +75,6 @@ class Job:
     total: int  # how many these are
     reason: str | None = None  # why it is captioned once more; None when it never was
     asked: Asked = Asked()
-
-
-class Valid:
-    """A picture that can be decoded."""
-
-    def __init__(self, job: Job, size: tuple[int, int], stamp: Stamp) -> None:
-        self.job: Final = job
-        self.size: Final = size  # width and height in pixels, as a viewer shows it
-        self.stamp: Final = stamp  # the file as it was validated
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """ProcessImage: every picture through ValidateImage, GenerateCaption and SaveJSON.
 
-Work goes through in a window: a few pictures are validated ahead, and as many of them as the device
-can use stand in line for it. A `caption` task run begins when the device takes its picture up, so
-the run's page shows what happened. However large the folder, no more than that is under way.
+Work goes through in a window: a few pictures are read ahead, and as many of them as the device can
+use stand in line for it. A `caption` task run begins when the device takes its picture up, so the
+run's page shows what happened. However large the folder, no more than that is under way.
 Knows the order of the three states, and nothing of what they do.
 """
 
@@ -24,9 +24,10 @@ from captioner.errors import CaptionError, DeviceError, InputGone
 from captioner.groups import MAX_BATCH_SIZE
 from captioner.output.folder import OutputFolder
 from captioner.pages import gallery
-from captioner.pictures.reading import Reader
+from captioner.pictures.opened import MAX_FILE_PIXELS
+from captioner.pictures.reading import Valid
 from captioner.pictures.scan import check_still_there
-from captioner.records import Caption, Failure, Job, Skipped, Valid
+from captioner.records import Caption, Failure, Job, Skipped
 from captioner.run import Run
 from flows.endings import INTERRUPTS, interrupts_deferred, interrupts_noted
 from tasks.generate_caption import generate_caption
@@ -34,11 +35,19 @@ from tasks.save_caption import save_caption
 from tasks.validate_image import validate_image
 
 CHUNK_SIZE = 8  # pictures that are validated at a time; the next as many follow at once
+HELD_BYTES = 1 << 28  # of pixels that wait for the device; four pictures may need more
 SIGNAL_SECONDS = 0.2  # until an interrupt is seen at most
 # a thread for each task run that may be under way
 THREADS: TaskRunner[PrefectFuture[Any]] = ThreadPoolTaskRunner(  # type: ignore[assignment]
     MAX_BATCH_SIZE + 4 * CHUNK_SIZE
 )
+
+
+def chunk_size(max_pixels: int) -> int:
+    """How many pictures to validate at a time when they are scaled down to `max_pixels`, or not at
+    all with 0: two chunks may wait for the device with their pixels in memory."""
+    bytes_at_most = 3 * min(max_pixels or MAX_FILE_PIXELS, MAX_FILE_PIXELS)
+    return max(2, min(CHUNK_SIZE, HELD_BYTES // (2 * bytes_at_most)))
 
 
 def process_images(run: Run, device: Device, output: OutputFolder) -> None:
@@ -72,6 +81,7 @@ class _Window:
         self._run, self._device, self._output = run, device, output
         self._todo = iter(run.plan.todo)
         self._thumbnails = run.settings.gallery and gallery.is_ours(output)
+        self._chunk_size = chunk_size(run.settings.max_pixels)
         # the first four in the order of the pictures
         self._validating: deque[tuple[Job, PrefectFuture[Valid | State[Skipped]]]] = deque()
         self._in_line: deque[tuple[Valid, Work]] = deque()
@@ -121,10 +131,11 @@ class _Window:
         return bool(self._captioning or self._saving)
 
     def _validate(self) -> None:
-        if len(self._validating) > CHUNK_SIZE:
+        if len(self._validating) + len(self._in_line) > self._chunk_size:  # with their pixels
             return
-        if chunk := list(islice(self._todo, CHUNK_SIZE)):
-            futures = validate_image.map(chunk, unmapped(self._run), unmapped(self._output))
+        if chunk := list(islice(self._todo, self._chunk_size)):
+            rest = unmapped(self._run), unmapped(self._output), unmapped(self._thumbnails)
+            futures = validate_image.map(chunk, *rest)
             self._validating.extend(zip(chunk, map(self._watched, futures), strict=True))
 
     def _line_up(self) -> None:
@@ -141,10 +152,7 @@ class _Window:
                 skipped = (job.number, job.total, job.picture.label, result.reason)
                 get_run_logger().warning("[%d/%d] Skipped %s: %s", *skipped)
             elif isinstance(result, Valid):
-                picture = result.job.picture
-                look = (settings.max_pixels, settings.background, result.stamp, settings.formats)
-                reader = Reader(picture, *look, thumbnail=self._thumbnails)
-                work = self._device.begin(reader, Request.of(settings, job.asked))
+                work = self._device.begin(result.take, Request.of(settings, job.asked))
                 work.when_begun(self._moved.set)
                 self._in_line.append((result, work))
             elif isinstance(result, CaptionError):

@@ -14,7 +14,8 @@ from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceStopped
 from captioner.pages.escaping import shown
 from captioner.pictures.decoding import fitted
-from captioner.records import Caption, Generation, Valid
+from captioner.pictures.reading import Valid
+from captioner.records import Caption, Generation
 from captioner.run import Run
 
 CAPTION_CHARACTERS = 600
@@ -41,8 +42,8 @@ def generate_caption(
         else:
             _log(logger, valid, run.settings.max_pixels)
     try:
-        made, small = _checked(work.result(), run.settings.language), work.reader.thumbnail
-        caption = Caption(valid.job, work.request.user_prompt, made, work.stamp, small)
+        made, stamp = _checked(work.result(), run.settings.language), valid.stamp
+        caption = Caption(valid.job, work.request.user_prompt, made, stamp, valid.thumbnail)
     except DeviceStopped as error:
         logger.info("%s: %s", label, error)
         return Cancelled(message=str(error))

@@ -1,5 +1,5 @@
-"""A disk that stops reading, for a process that the tests start: a library that is loaded before
-the C library, in whose `read` a file named p2.png gives EIO once it has been read to its end.
+"""A disk that does not read, for a process that the tests start: a library that is loaded before
+the C library, in whose `read` a file named p2.png gives EIO.
 
 `read` is what Python reads files with. Only on Linux, and with a C compiler.
 """
@@ -20,8 +20,6 @@ SOURCE = r"""
 #include <string.h>
 #include <unistd.h>
 
-static int worn_out;
-
 static int is_bad(int descriptor) {
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
@@ -32,17 +30,14 @@ static int is_bad(int descriptor) {
 ssize_t read(int descriptor, void *buffer, size_t size) {
     static ssize_t (*real)(int, void *, size_t);
     if (!real) real = (ssize_t (*)(int, void *, size_t)) dlsym(RTLD_NEXT, "read");
-    int bad = size > 0 && is_bad(descriptor);
-    if (bad && worn_out) { errno = EIO; return -1; }
-    ssize_t got = real(descriptor, buffer, size);
-    if (bad && got == 0) worn_out = 1;
-    return got;
+    if (size > 0 && is_bad(descriptor)) { errno = EIO; return -1; }
+    return real(descriptor, buffer, size);
 }
 """
 
 
 def faulty_disk(folder: Path) -> dict[str, str]:
-    """The environment of a process that reads p2.png once, and then no more."""
+    """The environment of a process that cannot read p2.png."""
     if sys.platform != "linux" or shutil.which("gcc") is None:
         pytest.skip("needs Linux and a C compiler (Debian: apt-get install gcc libc6-dev)")
     source, library = folder / "faulty.c", folder / "faulty.so"

@@ -11,7 +11,7 @@ from typing import Any
 from captioner.asking.prompts import Prompts
 from captioner.output.folder import OutputFolder
 from captioner.pages.gallery import write_gallery
-from captioner.pictures.reading import Reader
+from captioner.pictures.reading import Valid, validate
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
 from captioner.records import Caption, DeviceFigures, Failure, Generation, Recipe, Skipped
@@ -67,9 +67,9 @@ def finished(folder: Path) -> Settings:
                 text = CAPTIONS[key]
                 made = Generation(text, "stop", 100, 80, 24, 16, 11, 0.5, 2.0, flags=flags)
                 made = replace(made, fields=FIELDS.get(key), banned=BANNED.get(key, ()))
-                reader = Reader(job.picture, 0, "white", thumbnail=key in THUMBNAILS)
-                reader.read()
-                caption = Caption(job, "Describe it.", made, stamp, reader.thumbnail)
+                read = validate(job, thumbnail=key in THUMBNAILS)
+                assert isinstance(read, Valid)
+                caption = Caption(job, "Describe it.", made, stamp, read.thumbnail)
                 output.save(caption, recipe)
                 run.add(caption)
         run.end(DeviceFigures())

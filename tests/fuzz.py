@@ -26,7 +26,7 @@ from pathlib import Path
 from captioner.device.model import MlxModel
 from captioner.device.rows import Request
 from captioner.errors import UnreadableImage
-from captioner.pictures.decoding import check_image, load_image
+from captioner.pictures.decoding import load_image
 from captioner.pictures.scan import scan
 from captioner.settings import DEFAULTS
 from tests.hostile_folders import (
@@ -65,7 +65,7 @@ class Harmless(logging.Handler):
 def end_of(path: Path, model: MlxModel) -> str:
     """Why the file is skipped; empty when it is a picture that the model's processor takes."""
     try:
-        check_image(path, ("all",))
+        image = load_image(path, DEFAULTS.max_pixels, formats=("all",))
     except UnreadableImage as error:
         reason = str(error)
         assert reason.isprintable() and 0 < len(reason) <= LONGEST_REASON, repr(reason)
@@ -74,7 +74,7 @@ def end_of(path: Path, model: MlxModel) -> str:
         error.add_note(f"with {path.name}")
         raise
     try:  # what validation lets through cannot be skipped any more
-        model.prepare(load_image(path, DEFAULTS.max_pixels, formats=("all",)), REQUEST)
+        model.prepare(image, REQUEST)
     except Exception as error:
         error.add_note(f"with {path.name}, which is valid")
         raise

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from captioner.answers import read_schema
 from captioner.device.device import Device
 from captioner.device.rows import Request
 from captioner.errors import CaptionError
-from captioner.pictures.reading import Reader
+from captioner.pictures.decoding import load_image
 from captioner.records import Generation, Picture
 
 TEXT = {"type": "string", "maxLength": 12}
@@ -130,7 +131,7 @@ def answers(folder: Path, number: int, batch_sizes: Sequence[int] = (8, 1)) -> I
                 name = names[seed // len(batch_sizes) % len(names)]
                 schema = read_schema(SCHEMAS[name])
                 request = Request("?", None, 40 + 37 * seed % 800, 1.0 + seed % 3 / 2, seed, schema)
-                works.append((name, device.begin(Reader(picture, 0, "white"), request)))
+                works.append((name, device.begin(partial(load_image, picture.path, 0), request)))
             for name, work in works:
                 try:
                     yield f"{name}: {judged(work.result(), SCHEMAS[name])}"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from captioner.device.rows import Request
 from captioner.device.structure import caption_of_a_part, depth, fields_of
 from captioner.errors import CaptionError, CheckpointError
 from captioner.pictures.decoding import load_image
-from captioner.pictures.reading import Reader
-from captioner.records import Generation, Picture
+from captioner.records import Generation
 from tests.conftest import CHECKPOINT, draw_picture
 from tests.float32 import dequantise, seeing_small_pictures
 from tests.structured import answers
@@ -205,9 +205,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def answered(on: Device, pictures: list[Path], *requests: Request) -> list[Generation]:
     works = [
-        on.begin(Reader(Picture(path.name, path.parent), 0, "white"), request)
-        for path in pictures
-        for request in requests
+        on.begin(partial(load_image, path, 0), request) for path in pictures for request in requests
     ]
     return [work.result() for work in works]
 

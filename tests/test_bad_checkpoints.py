@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from captioner.checkpoint.find import find_checkpoint
 from captioner.device.device import Device
 from captioner.device.rows import Request
 from captioner.errors import CheckpointError
-from captioner.pictures.reading import Reader
-from captioner.records import Checkpoint, Generation, Picture
+from captioner.pictures.decoding import load_image
+from captioner.records import Checkpoint, Generation
 from captioner.settings import Settings
 from tests.bad_checkpoints import carrying_code, saying_nothing
 from tests.conftest import CHECKPOINT, draw_picture
@@ -39,7 +40,7 @@ def captioned_with(settings: Settings, tmp_path: Path) -> Generation:
     picture = draw_picture(tmp_path / "a.png")
     request = Request("Describe the contents of this image.", None, 16, 0.0)
     with Device(found.directory) as device:
-        return device.begin(Reader(Picture("a.png", picture.parent), 0, "white"), request).result()
+        return device.begin(partial(load_image, picture, 0), request).result()
 
 
 def test_code_and_pickles_beside_the_weights_are_left_alone(tmp_path: Path, sprung: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,8 +18,7 @@ from captioner.device.device import Device
 from captioner.device.families import BATCHED, PREPARED_AHEAD, REFUSED, SHARED
 from captioner.device.rows import Request
 from captioner.errors import CheckpointError
-from captioner.pictures.reading import Reader
-from captioner.records import Picture
+from captioner.pictures.decoding import load_image
 from captioner.settings import Settings
 from tests.conftest import ROOT
 from tests.families.cases import FAMILIES, NOT_TRIED, TEXT
@@ -43,9 +43,7 @@ def saved_pictures(folder: Path) -> list[Path]:
 def captions(device: Device, paths: list[Path]) -> list[str]:
     """Of all the pictures at once, each with its own length, so that rows leave and join."""
     works = [
-        device.begin(
-            Reader(Picture(path.name, path.parent), 0, "white"), Request(PROMPT, None, tokens, 0.0)
-        )
+        device.begin(partial(load_image, path, 0), Request(PROMPT, None, tokens, 0.0))
         for path, tokens in zip(paths, TOKENS, strict=True)
     ]
     return [work.result().text for work in works]

@@ -272,37 +272,40 @@ def test_pictures_that_share_a_stem_keep_a_caption_each(
     ]
 
 
-def test_a_picture_that_vanishes_is_its_own_failure(run_flow: RunFlow, folders: Settings) -> None:
-    for number in range(1, 8):
-        draw_picture(folders.input_dir / f"p{number}.png")
+def test_a_picture_that_fails_is_its_own_failure_and_one_that_vanishes_was_read_by_then(
+    run_flow: RunFlow, folders: Settings
+) -> None:
+    for name in ("a/p1.png", "a/p2.png", "b/p3.png", "c/p4.png"):
+        (folders.input_dir / name).parent.mkdir(exist_ok=True)
+        draw_picture(folders.input_dir / name)
+    # a place for a video, and no video: the model cannot take this prompt
+    (folders.input_dir / "b" / "prompt.txt").write_text("<|video_pad|>")
 
     def remove_the_last() -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            if (folders.output_dir / "p1.json").exists():
-                (folders.input_dir / "p7.png").unlink()
+            if (folders.output_dir / "a" / "p1.json").exists():
+                (folders.input_dir / "c" / "p4.png").unlink()
                 return
             time.sleep(0.005)
 
     remover = threading.Thread(target=remove_the_last)
     remover.start()
-    run = run_flow(folders)
+    run = run_flow(Settings(**folders.model_dump(exclude_unset=True), recursive=True))
     remover.join()
 
     assert run.state.is_failed()
-    assert run.state.message == "6 captioned, 1 failed"
-    assert run.task_runs["caption p7.png"] == "Failed"
-    assert "save p7.png" not in run.task_runs
+    assert run.state.message == "3 captioned, 1 failed"
+    assert run.task_runs["caption b/p3.png"] == "Failed"
+    assert "save b/p3.png" not in run.task_runs
     assert run.task_runs["write_summary"] == "Completed"
-    assert len(entries(folders)) == 6
+    assert [e["image"] for e in entries(folders)] == ["a/p1.png", "a/p2.png", "c/p4.png"]
+    assert not (folders.input_dir / "c" / "p4.png").exists()
     assert not any("Traceback" in line for line in run.logs)
     summary = json.loads((folders.output_dir / "summary.json").read_bytes())
-    assert summary["failed"] == [
-        {
-            "image": "p7.png",
-            "reason": "No caption for p7.png: the file is not there any more",
-        }
-    ]
+    (failed,) = summary["failed"]
+    assert failed["image"] == "b/p3.png"
+    assert failed["reason"].startswith("No caption for b/p3.png: MLX failed: ")
 
 
 def test_the_server_knows_what_came_of_what(run_flow: RunFlow, folders: Settings) -> None:

@@ -21,7 +21,7 @@ from captioner.fields import FORMATS as NAMES
 from captioner.fields import Format
 from captioner.output.folder import OutputFolder
 from captioner.output.planning import OTHER_FORMATS
-from captioner.pictures.decoding import check_image, load_image
+from captioner.pictures.decoding import load_image
 from captioner.pictures.kinds import FORMATS, others
 from captioner.pictures.reading import validate
 from captioner.pictures.scan import scan
@@ -29,6 +29,7 @@ from captioner.pictures.sizes import Measured, sizes
 from captioner.plan import Plan
 from captioner.records import Picture, Recipe, Skipped
 from captioner.settings import Settings
+from tests.checking import check_image
 from tests.conftest import ROOT, draw_picture
 from tests.test_images import SWAPPED, Pixels, composited, difference, gradient, grey
 
@@ -500,7 +501,8 @@ def test_a_mac_reads_heic_through_its_own_sips(tmp_path: Path) -> None:
     code = WITHOUT + (
         "from pathlib import Path\n"
         "from captioner.errors import UnreadableImage\n"
-        "from captioner.pictures.decoding import check_image, load_image\n"
+        "from captioner.pictures.decoding import load_image\n"
+        "from tests.checking import check_image\n"
         f"print(check_image(Path({str(path)!r}), ('heic',)))\n"
         f"load_image(Path({str(path)!r}), 0, formats=('all',)).save({str(tmp_path / 'a.png')!r})\n"
         f"try: check_image(Path({str(tmp_path / 'cut.heic')!r}), ('heic',))\n"

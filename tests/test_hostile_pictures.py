@@ -22,28 +22,36 @@ from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
 from captioner.errors import CaptionError, UnreadableImage
 from captioner.output.folder import OutputFolder
-from captioner.pictures.decoding import check_image, load_image
+from captioner.pages.report import FIRST_PICTURES
+from captioner.pictures.decoding import load_image
 from captioner.pictures.files import MAX_FILE_BYTES
 from captioner.pictures.formats import PNG_SIGNATURE
-from captioner.pictures.reading import Reader, validate
+from captioner.pictures.reading import validate
 from captioner.pictures.scan import scan
 from captioner.pictures.stamps import stamp_of
 from captioner.plan import Plan
 from captioner.records import Job, Picture, Recipe, Skipped
 from captioner.settings import Settings
+from tests.checking import check_image
 from tests.conftest import ROOT, draw_picture
 from tests.faulty_disk import faulty_disk
 
 OUT_OF_THE_FOLDER = "a link that leads out of the folder"
 MANY = 44  # so many that the last ones are not validated when the first one is saved
-# in the run's own process: when the first caption is saved, somebody else changes the folder
+# in the run's own process: when the first caption is saved, somebody else changes the folder;
+# and each opening of a picture is noted
 MEANWHILE = """
 import os, sys
 from pathlib import Path
 
 folder, secret = Path(os.environ["FOLDER"]), os.environ["SECRET"]
+log = os.open(folder.parent / "opened", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 def watch(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        name = os.path.basename(os.fsencode(arguments[0]))
+        if name.startswith(b"p") and name.endswith((b".png", b".jpg")):
+            os.write(log, name + b"\\n")
     if event == "os.rename" and os.fsdecode(arguments[1]).endswith("p1.json"):
         for name in ("p43.png", "p44.png"):
             (folder / name).unlink(missing_ok=True)
@@ -113,6 +121,7 @@ class Aftermath:
     summary: dict[str, Any]
     recorded: dict[str, dict[str, Any]]  # the last line of provenance.jsonl of each picture
     next: Plan  # of the next run, on a disk that reads
+    opened: list[str]  # a name each time a picture was opened
 
     def skipped(self) -> dict[str, str]:
         return {entry["image"]: entry["reason"] for entry in self.summary["skipped"]}
@@ -152,6 +161,7 @@ def after(
         json.loads((output / "summary.json").read_bytes()),
         {line["image"]: line for line in lines},
         OutputFolder(output).plan(scan(folder), settings, recipe, Prompts(settings).of),
+        (top / "opened").read_text().split(),
     )
 
 
@@ -189,6 +199,17 @@ except CaptionError as error:
     command = [sys.executable, "-c", script, str(path)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (run.stdout, run.stderr) == ("there is not enough memory to decode it now\n", "")
+
+
+@pytest.mark.server
+def test_each_picture_is_opened_once(after: Aftermath) -> None:
+    """Of one reading are the hash, the pixels and the thumbnail of the gallery; those of the page
+    in the UI are made of the first pictures once more."""
+    captioned = [name for name, line in after.recorded.items() if line["result"] == "captioned"]
+    alone = captioned[FIRST_PICTURES:]
+    assert len(alone) > 20
+    assert {name: after.opened.count(name) for name in alone} == dict.fromkeys(alone, 1)
+    assert all(after.opened.count(name) == 2 for name in captioned[:FIRST_PICTURES])
 
 
 @pytest.mark.server
@@ -234,8 +255,6 @@ def test_row_12_neither_validation_nor_reading_nor_a_hash_follows_such_a_link(
     for attempt in (check_image, lambda path: load_image(path, 0)):
         with pytest.raises(UnreadableImage, match=f"^{OUT_OF_THE_FOLDER}$"):
             attempt(picture)
-    with pytest.raises(UnreadableImage, match=f"^{OUT_OF_THE_FOLDER}$"):
-        Reader(Picture("a.png", picture.parent), 0, "white", stamp).read()
     with pytest.raises(OSError, match=OUT_OF_THE_FOLDER):
         stamp_of(picture)
     within = folder / "b.png"

@@ -17,10 +17,11 @@ from PIL import Image
 from captioner.errors import UnreadableImage
 from captioner.forecast.seconds import predicted
 from captioner.forecast.tokens import Eyes
-from captioner.pictures.decoding import check_image, fitted
+from captioner.pictures.decoding import fitted
 from captioner.pictures.sizes import sizes
 from captioner.records import Cost, Picture
 from captioner.settings import Settings
+from tests.checking import check_image
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
 from tests.hub_server import GATED, INFO, REPO_NOT_FOUND, HubServer
 from tests.test_checkpoints import write_checkpoint

@@ -1,31 +1,25 @@
-"""A picture from its validation to its pixels, while somebody else writes to its file."""
+"""A picture from its file to its pixels, read once, while somebody else writes to its file."""
 
 import errno
 import hashlib
 import io
 import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from captioner.errors import UnreadableImage
-from captioner.pictures.reading import Reader, validate
+from captioner.errors import CaptionError, UnreadableImage
+from captioner.pictures.decoding import load_image
+from captioner.pictures.reading import Valid, validate
 from captioner.pictures.stamps import looks_unchanged, stamp_of
-from captioner.records import Job, Picture, Skipped, Stamp, Valid
-
-WRITTEN_TO = "the file is being written to; run again when it is whole"
+from captioner.records import Job, Picture, Skipped, Stamp
 
 
 def job(path: Path) -> Job:
     return Job(Picture(path.name, path.parent), "a.json", 1, 1)
-
-
-def reader(path: Path, stamp: Stamp | None = None) -> Reader:
-    return Reader(Picture(path.name, path.parent), 0, "white", stamp)
 
 
 def draw(path: Path, colour: str, size: tuple[int, int] = (24, 16)) -> Path:
@@ -39,10 +33,10 @@ def age(path: Path) -> Path:
     return path
 
 
-def validated(path: Path) -> Stamp:
-    found = validate(job(path))
+def validated(path: Path, formats: Iterator[str] | tuple[str, ...] = ()) -> Valid:
+    found = validate(job(path), formats)
     assert isinstance(found, Valid)
-    return found.stamp
+    return found
 
 
 # --- stamps ---
@@ -133,91 +127,95 @@ def test_what_cannot_be_read_is_skipped_without_a_stamp(tmp_path: Path) -> None:
         assert skipped == Skipped(job(tmp_path / name).picture, reason, None)
 
 
-# --- reading ---
+# --- pixels ---
 
 
-def test_the_stamp_of_the_validation_is_kept_when_nothing_changed(tmp_path: Path) -> None:
-    path = draw(tmp_path / "a.png", "red")
-    stamp = validated(path)
-    found = reader(path, stamp)
-    assert found.read().getpixel((0, 0)) == (255, 0, 0)
-    assert found.stamp is stamp
-    alone = reader(path)
-    assert alone.read().size == (24, 16)
-    assert alone.stamp == stamp
+def test_the_pixels_are_given_away_once(tmp_path: Path) -> None:
+    """What holds the result afterwards, as Prefect does until a run ends, holds none of them."""
+    valid = validated(draw(tmp_path / "a.png", "red"))
+    assert valid.take().getpixel((0, 0)) == (255, 0, 0)
+    with pytest.raises(IndexError):
+        valid.take()
 
 
 def test_a_picture_is_as_large_and_on_the_ground_that_is_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(path)
-    image = Reader(Picture("a.png", path.parent), 200, "#1e90ff").read()
-    assert (image.size, image.getpixel((0, 0))) == ((20, 10), (30, 144, 255))
+    valid = validate(job(path), max_pixels=200, background="#1e90ff")
+    assert isinstance(valid, Valid)
+    image = valid.take()
+    assert (valid.size, image.size) == ((40, 20), (20, 10))
+    assert image.getpixel((0, 0)) == (30, 144, 255)
 
 
-def test_a_file_that_changed_since_its_validation_is_recorded_as_it_was_read(
-    tmp_path: Path,
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("most", [0, 2_000])
+def test_the_pixels_are_those_that_a_picture_has_by_itself(
+    suffix: str, most: int, tmp_path: Path
 ) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.open(io.BytesIO(whole())).save(path)
+    valid = validate(job(path), max_pixels=most, thumbnail=True)
+    assert isinstance(valid, Valid)
+    assert np.array_equal(np.asarray(valid.take()), np.asarray(load_image(path, most)))
+
+
+# --- while somebody writes ---
+
+
+def once(call: Callable[[], object]) -> Iterator[str]:
+    """Formats to ask for. They are looked at once the file is read, and before it is decoded; that
+    is when `call` is called, for the first file that is read."""
+    call()
+    yield "png"
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_read_again(tmp_path: Path) -> None:
     path = age(draw(tmp_path / "a.png", "red"))
-    stamp = validated(path)
-    draw(path, "blue")
-    found = reader(path, stamp)
-    assert found.read().getpixel((0, 0)) == (0, 0, 255)
-    assert found.stamp == stamp_of(path) != stamp
+    valid = validated(path, once(lambda: draw(path, "blue")))
+    assert valid.take().getpixel((0, 0)) == (0, 0, 255)
+    assert valid.stamp == stamp_of(path)
 
 
 def test_a_file_that_is_only_touched_has_the_same_hash(tmp_path: Path) -> None:
     path = draw(tmp_path / "a.png", "red")
-    stamp = validated(path)
-    found = reader(age(path), stamp)
-    found.read()
-    assert found.stamp == Stamp(stamp.bytes, 1, stamp.sha256)
+    before = stamp_of(path)
+    valid = validated(path, once(lambda: age(path)))
+    assert valid.stamp == Stamp(before.bytes, 1, before.sha256)
 
 
-def test_a_file_that_broke_or_went_since_its_validation_fails_with_its_reason(
+def test_a_file_that_breaks_or_goes_meanwhile_is_skipped_as_what_it_is_then(
     tmp_path: Path,
 ) -> None:
     path = age(draw(tmp_path / "a.png", "red"))
-    stamp = validated(path)
-    path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(UnreadableImage, match=r"^damaged or unreadable: the file is truncated$"):
-        reader(path, stamp).read()
-    path.unlink()
-    with pytest.raises(UnreadableImage, match=r"^the file is not there any more$"):
-        reader(path, stamp).read()
-    path.mkdir()
-    with pytest.raises(UnreadableImage, match=r"^not a regular file$"):
-        reader(path, stamp).read()
+    cut = path.read_bytes()[:60]
+    skipped = validate(job(path), once(lambda: path.write_bytes(cut)))
+    reason = "damaged or unreadable: the file is truncated"
+    assert skipped == Skipped(job(path).picture, reason, stamp_of(path))
+    draw(path, "red")
+    skipped = validate(job(path), once(path.unlink))
+    assert skipped == Skipped(job(path).picture, "the file is not there any more", None)
 
 
-@pytest.mark.timeout(20)
-def test_a_fifo_in_the_place_of_a_picture_is_not_waited_for(tmp_path: Path) -> None:
-    path = draw(tmp_path / "a.png", "red")
-    stamp = validated(path)
-    path.unlink()
-    os.mkfifo(path)
-    with pytest.raises(UnreadableImage, match=r"^not a regular file$"):
-        reader(path, stamp).read()
+class Changing(tuple[str, ...]):
+    """Formats to ask for; whenever they are looked at, the file has changed."""
+
+    path: Path
+    number = 1
+
+    def __iter__(self) -> Iterator[str]:
+        self.number += 1
+        os.utime(self.path, ns=(self.number, self.number))
+        return super().__iter__()
 
 
-def test_a_file_that_is_written_to_all_the_time_fails_with_its_sentence(tmp_path: Path) -> None:
-    """Large enough that it is modified several times while it is decoded."""
-    path = draw(tmp_path / "a.png", "red", (2000, 2000))
-    stamp = validated(path)
-    ended = threading.Event()
-
-    def write() -> None:
-        number = 0
-        while not ended.is_set():
-            number += 1
-            os.utime(path, ns=(number, number))
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    try:
-        with pytest.raises(UnreadableImage) as raised:
-            reader(path, stamp).read()
-    finally:
-        ended.set()
-        writer.join()
-    assert str(raised.value) == WRITTEN_TO
-    assert reader(path, stamp).read().size == (2000, 2000)  # whole again
+def test_a_file_that_is_written_to_all_the_time_says_nothing_about_the_picture(
+    tmp_path: Path,
+) -> None:
+    formats = Changing(("png",))
+    formats.path = draw(tmp_path / "a.png", "red")
+    with pytest.raises(CaptionError, match=r"^the file is being written to$") as raised:
+        validate(job(formats.path), formats)
+    assert not isinstance(raised.value, UnreadableImage)
+    assert formats.number == 3  # it was tried twice
+    assert validated(formats.path).size == (24, 16)

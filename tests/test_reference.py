@@ -8,6 +8,7 @@ that are asserted are also printed: `pytest tests/test_reference.py -s`.
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ from captioner.device.encoding import Prepared, as_mlx
 from captioner.device.model import MlxModel
 from captioner.device.rows import Request, Row
 from captioner.pictures.decoding import load_image
-from captioner.pictures.reading import Reader
 from captioner.records import Picture
 from captioner.settings import DEFAULTS, Settings
 from tests.conftest import CHECKPOINT, ROOT, draw_picture
@@ -293,7 +293,7 @@ def test_how_many_captions_differ_at_8_bits(
     """
     paths = paths[::3]
     with Device(CHECKPOINT) as device:
-        readers = [Reader(Picture(path.name, path.parent), MAX_PIXELS, "white") for path in paths]
+        readers = [partial(load_image, path, MAX_PIXELS) for path in paths]
         works = [device.begin(reader, GREEDY) for reader in readers]
         texts = [work.result().text for work in works]
     differing = [

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from captioner.output.thumbnails import FOLDER, Thumbnails
-from captioner.pictures.reading import Reader
+from captioner.pictures.reading import Valid, validate
 from captioner.pictures.stamps import stamp_of
 from captioner.pictures.thumbnail import SIDE, thumbnail_of
-from captioner.records import Picture, Stamp
+from captioner.records import Job, Picture, Stamp
 from captioner.settings import Settings
 from tests.conftest import ROOT, FlowRun, draw_picture
 from tests.finished import THUMBNAILS, finished
@@ -57,18 +57,17 @@ def test_a_thumbnail_is_the_picture_made_small(
     assert np.abs(np.asarray(image).astype(int) - careful).mean() < 8
 
 
-def test_a_reader_makes_one_of_what_it_reads_when_it_is_wanted(tmp_path: Path) -> None:
+def test_validation_makes_one_of_what_it_reads_when_it_is_wanted(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    path = put(tmp_path / "a.webp", written(Image.new("RGB", (900, 600), "red"), "webp", exif=exif))
+    put(tmp_path / "a.webp", written(Image.new("RGB", (900, 600), "red"), "webp", exif=exif))
     for wanted in (True, False):
-        reader = Reader(
-            Picture("a.webp", path.parent), 0, "white", formats=("webp",), thumbnail=wanted
-        )
-        reader.read()
-        assert (reader.thumbnail is not None) is wanted
-        if reader.thumbnail:
-            assert Image.open(io.BytesIO(reader.thumbnail)).size == (213, 320)  # upright
+        job = Job(Picture("a.webp", tmp_path), "a.json", 1, 1)
+        valid = validate(job, ("webp",), thumbnail=wanted)
+        assert isinstance(valid, Valid)
+        assert (valid.thumbnail is not None) is wanted
+        if valid.thumbnail:
+            assert Image.open(io.BytesIO(valid.thumbnail)).size == (213, 320)  # upright
 
 
 def test_a_thumbnail_is_of_the_picture_as_it_is_now(tmp_path: Path) -> None:

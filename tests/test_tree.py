@@ -20,7 +20,6 @@ from captioner.export.place import Options
 from captioner.output.folder import OutputFolder
 from captioner.output.planning import MISSING
 from captioner.output.results import results
-from captioner.pictures.decoding import check_image
 from captioner.pictures.ignored import DEEPER
 from captioner.pictures.names import caption_file_names
 from captioner.pictures.reading import validate
@@ -31,6 +30,7 @@ from captioner.plan import Plan, Scan, unreadable_in_words, unreadable_together
 from captioner.records import Caption, Generation, Job, Picture, Recipe, Skipped
 from captioner.run import Run
 from captioner.settings import DEFAULTS, Settings
+from tests.checking import check_image
 from tests.conftest import draw_picture
 from tests.test_scanning import same_file
 

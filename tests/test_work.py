@@ -2,15 +2,14 @@
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from captioner.device.rows import Request
 from captioner.device.work import Work
 from captioner.errors import CaptionError, DeviceStopped
-from captioner.pictures.reading import Reader
-from captioner.records import Generation, Picture
+from captioner.records import Generation
 
 REQUEST = Request("What?", None, 8, 0.0, seed=7)
 DONE = Generation("A box.", "stop", 9, 4, 64, 64, 3, 0.1, 0.1)
@@ -18,7 +17,7 @@ DONE = Generation("A box.", "stop", 9, 4, 64, 64, 3, 0.1, 0.1)
 
 @pytest.fixture
 def work() -> Work:
-    return Work(Reader(Picture("a.png", Path()), 0, "white"), REQUEST)
+    return Work(Image.Image, REQUEST)
 
 
 def test_the_attempts_of_a_caption_sample_more_and_more_freely(work: Work) -> None:
@@ -52,8 +51,7 @@ def test_an_attempt_that_is_done_again_is_told_once(work: Work) -> None:
 
 
 def test_a_caption_has_its_answers_and_their_trouble_and_cost() -> None:
-    reader = Reader(Picture("a.png", Path()), 0, "white")
-    work = Work(reader, replace(REQUEST, ask=("mood=How?", "place=Where?")))
+    work = Work(Image.Image, replace(REQUEST, ask=("mood=How?", "place=Where?")))
     caption, mood, place = work.questions
     assert [each.request.user_prompt for each in work.questions] == ["What?", "How?", "Where?"]
     assert mood.again("repeats itself")  # which concerns no other
@@ -117,8 +115,3 @@ def test_whoever_waits_for_its_beginning_is_told(work: Work, fails: bool) -> Non
         work.begin(work.questions[0])
     work.when_begun(lambda: told.append("late"))
     assert (work.begun, told) == (True, ["early", "late"])
-
-
-def test_there_is_no_stamp_of_what_was_not_read(work: Work) -> None:
-    with pytest.raises(CaptionError, match="has not been read"):
-        work.stamp  # noqa: B018

@@ -1,7 +1,7 @@
 """The device: one thread that owns a loaded checkpoint and generates captions.
 
-Pictures stand in line for it. Those at the front are read and prepared on a thread of their own,
-while it captions earlier ones. It knows nothing of Prefect, or of what a caption is for.
+Pictures stand in line for it. Those at the front are prepared on a thread of their own, while it
+captions earlier ones. It knows nothing of Prefect, or of what a caption is for.
 """
 
 import logging
@@ -22,9 +22,8 @@ from captioner.device.rows import Request, Row, Rows
 from captioner.device.stopwatch import Stopwatch
 from captioner.device.troubles import cannot_compile, is_dead, is_out_of_memory
 from captioner.device.wording import as_wished
-from captioner.device.work import Question, Work
+from captioner.device.work import Question, Take, Work
 from captioner.errors import CaptionError, CheckpointError, DeviceError, DeviceStopped, first_line
-from captioner.pictures.reading import Reader
 from captioner.records import DeviceFigures
 from captioner.text import listed, printable
 
@@ -33,7 +32,7 @@ logger = logging.getLogger(__name__)
 GO_ON = "run again to go on where it stopped."
 PREPARED_AT_MOST = 1  # pictures that wait for the device with their pixels in memory
 IDLE_SECONDS = 0.2  # how often a thread that waits looks whether the device was stopped
-PATIENCE_SECONDS = 2.0  # with a picture that is being read when the device stops
+PATIENCE_SECONDS = 2.0  # with a picture that is being prepared when the device stops
 
 
 class Device:
@@ -73,7 +72,7 @@ class Device:
         self._stopping = threading.Event()  # the thread ends or has ended, for whatever reason
         self._stop_asked, self._died_of = False, f"The MLX device has died; {GO_ON}"
         loaded: Future[MlxModel] = Future()
-        # daemons: one may hang in a file that cannot be read, and the process has to end
+        # daemons: one may hang in a library, and the process has to end
         self._thread = threading.Thread(
             target=self._run,
             args=(directory, batch_size, max_tokens, schema, loaded),
@@ -95,12 +94,13 @@ class Device:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def begin(self, reader: Reader, request: Request) -> Work:
+    def begin(self, take: Take, request: Request) -> Work:
         """Put a picture in line; returns at once. They are taken up in the order of these calls.
 
-        Once the device has stopped, the picture fails at once.
+        `take` gives its pixels; it is called once, on the thread that prepares. Once the device has
+        stopped, the picture fails at once.
         """
-        work = Work(reader, request)
+        work = Work(take, request)
         with self._lock:
             if not self._stopping.is_set():
                 self._open[work] = None

@@ -1,4 +1,4 @@
-"""A picture that is read and prepared, with the questions that wait for the device.
+"""A picture that is prepared, with the questions that wait for the device.
 
 Knows nothing of threads, or of how a question is answered.
 """
@@ -29,13 +29,13 @@ class Ready:
 
     @classmethod
     def of(cls, work: Work, prepare: Prepare) -> Self:
-        """Read the picture, and prepare each question about it.
+        """Take the picture's pixels, and prepare each question about it.
 
         Raises:
-            CaptionError: the picture cannot be read, or the processor refuses something.
+            CaptionError: the processor refuses something.
         """
         asked = [question.request for question in work.questions]
-        prepared = prepare(work.reader.read(), asked)
+        prepared = prepare(work.take(), asked)
         return cls(work, dict(zip(work.questions, prepared, strict=True)), list(work.questions))
 
     def next(

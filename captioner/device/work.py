@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
+from PIL import Image
+
 from captioner.device.rows import Request
-from captioner.errors import CaptionError
-from captioner.pictures.reading import Reader
-from captioner.records import Generation, Stamp
+from captioner.records import Generation
+
+Take = Callable[[], Image.Image]  # gives the pixels of a picture
 
 
 @dataclass(eq=False, slots=True)
@@ -40,8 +42,8 @@ class Question:
 class Work:
     """A picture that stands in line for its caption, or is being captioned."""
 
-    def __init__(self, reader: Reader, request: Request) -> None:
-        self.reader = reader
+    def __init__(self, take: Take, request: Request) -> None:
+        self.take = take  # called once
         self.request = request
         # the caption's first
         self.questions = [Question(name, each, each) for name, each in request.each().items()]
@@ -50,13 +52,6 @@ class Work:
         self._told: SimpleQueue[int | None] = SimpleQueue()
         self._begun: Future[None] = Future()
         self._result: Future[Generation] = Future()
-
-    @property
-    def stamp(self) -> Stamp:
-        """The file that the picture was read from, once it was."""
-        if self.reader.stamp is None:
-            raise CaptionError("the picture has not been read yet")
-        return self.reader.stamp
 
     @property
     def begun(self) -> bool:
@@ -84,7 +79,6 @@ class Work:
 
         Raises:
             CaptionError: this picture cannot be captioned; others can.
-            UnreadableImage: the picture cannot be read any more.
             DeviceError: the device has stopped.
         """
         return self._result.result()

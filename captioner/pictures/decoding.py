@@ -6,21 +6,21 @@ models: how pixels become patches is the processor's business.
 
 import logging
 import math
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
 from captioner.errors import CaptionError, UnreadableImage, first_line
 from captioner.macos import why_refused
-from captioner.pictures import files
 from captioner.pictures.colours import direct, opaque
 from captioner.pictures.files import MAX_FILE_BYTES, OF_THE_NAME, NotAFile
 from captioner.pictures.headers import turned
 from captioner.pictures.kinds import DEFAULT, START, Kind, kind_by_name, kind_of
 from captioner.pictures.opened import MAX_ASPECT_RATIO, Opened, check_shape
+from captioner.pictures.stamps import Content, content_of
 from captioner.text import printable
 
 UPRIGHT = {
@@ -33,35 +33,56 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pictures are validated on many threads, each holding a whole one: up to 700 MB. Two keep ahead of
-# any device.
-_decoding = threading.BoundedSemaphore(2)
-
 logger = logging.getLogger(__name__)
 
 
-def check_image(
-    path: Path, formats: Iterable[str] = DEFAULT, root: Path | None = None
-) -> tuple[int, int]:
-    """Decode the whole file and return its size (width, height) in pixels, as a viewer shows it.
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture as it is to be seen, and how large it was."""
 
-    `formats` is what is asked for. A file whose name says another format than its bytes is read by
-    its bytes; a line in the log says so unless it is a PNG or JPEG, which get mixed up every day.
-    A link may lead anywhere within `root`, or within the file's own folder when none is named.
+    image: Image.Image  # sRGB, upright, opaque
+    size: tuple[int, int]  # width and height of all of it in pixels, as a viewer shows it
+
+
+def decoded(
+    content: Content,
+    name: str,
+    max_pixels: int,
+    background: str = "white",
+    formats: Iterable[str] = DEFAULT,
+    *,
+    remark: bool = False,
+) -> Decoded:
+    """The first frame of a picture as sRGB, upright, opaque, of `max_pixels` pixels at most.
+
+    All of the file is decoded. What is transparent shows `background`, a colour as
+    `PIL.ImageColor` understands it, in sRGB. Large JPEGs are decoded at a reduced scale, as libjpeg
+    can. `max_pixels` 0 scales nothing. A damaged colour profile is ignored, with a warning in the
+    log. `formats` is what is asked for; a file whose `name` says another format than its bytes is
+    read by its bytes, and with `remark` a line in the log says so, unless it is a PNG or JPEG,
+    which get mixed up every day.
 
     Raises:
         UnreadableImage: it is no whole picture in one of the formats, or its size or shape is
             absurd.
-        CaptionError: the machine cannot read or decode it now.
+        CaptionError: the machine cannot decode it now.
     """
-    with reasons(), _decoding:
-        opened = _opened(path, formats, root, remark=True)
-        width, height = opened.image.size
-        # all of a JPEG's data is decoded at an eighth of its size too, in half of the time
-        _scale(opened, (width // 8, height // 8))
-        opened.image.load()
+    with reasons():
+        opened = _opened(content, formats, name if remark else None)
+        image = opened.image
+        whole = image.size
+        size = fitted(whole, max_pixels)
+        if opened.scalable:  # at 1.5 times the size that is asked for, it is not seen
+            image.draft(None, (size[0] * 3 // 2, size[1] * 3 // 2))
+        image.load()
         opened.check()
-    return turned((width, height), opened.orientation)
+        image = direct(image, opened.depth, inverted=opened.inverted)
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.LANCZOS)  # transparency weighs in
+        image = opaque(image, opened.profile, background, name)
+        turn = UPRIGHT.get(opened.orientation)
+        image = image if turn is None else image.transpose(turn)
+        return Decoded(image, turned(whole, opened.orientation))
 
 
 def load_image(
@@ -71,30 +92,16 @@ def load_image(
     formats: Iterable[str] = DEFAULT,
     root: Path | None = None,
 ) -> Image.Image:
-    """The first frame of a picture as sRGB, upright, opaque, of `max_pixels` pixels at most.
-
-    What is transparent shows `background`, a colour as `PIL.ImageColor` understands it, in sRGB.
-    Large JPEGs are decoded at a reduced scale, as libjpeg can. `max_pixels` 0 scales nothing.
-    A damaged colour profile is ignored, with a warning in the log. `root` as in `check_image`.
+    """The same of a file: a link may lead anywhere within `root`, or within the file's own folder
+    when none is named.
 
     Raises:
-        UnreadableImage: it is no whole picture in one of the formats, or its size or shape is
-            absurd.
+        UnreadableImage: as of `decoded`, or it cannot be opened.
         CaptionError: the machine cannot read or decode it now.
     """
     with reasons():
-        opened = _opened(path, formats, root)
-        image = opened.image
-        size = fitted(image.size, max_pixels)
-        # at 1.5 times the size that is asked for, libjpeg's coarser scaling is not seen
-        _scale(opened, (size[0] * 3 // 2, size[1] * 3 // 2))
-        image.load()
-        image = direct(image, opened.depth, inverted=opened.inverted)
-        if image.size != size:
-            image = image.resize(size, Image.Resampling.LANCZOS)  # transparency weighs in
-        image = opaque(image, opened.profile, background, path.name)
-        turn = UPRIGHT.get(opened.orientation)
-        return image if turn is None else image.transpose(turn)
+        content = content_of(path, root)
+    return decoded(content, path.name, max_pixels, background, formats).image
 
 
 def fitted(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
@@ -135,18 +142,14 @@ def reasons() -> Iterator[None]:
         raise UnreadableImage(reason) from None
 
 
-def _opened(
-    path: Path, formats: Iterable[str], root: Path | None, *, remark: bool = False
-) -> Opened:
-    with files.opened(path, root) as file:
-        if (size := files.size_of(file)) > MAX_FILE_BYTES:
-            raise UnreadableImage(f"more than {MAX_FILE_BYTES:,} bytes")
-        data = file.read(size)  # Python makes room for as much as it is asked for
-    kind = kind_of(data[:START], formats)
-    if remark:
-        _remark(path.name, kind)
+def _opened(content: Content, formats: Iterable[str], remarked: str | None) -> Opened:
+    if content.stamp.bytes > MAX_FILE_BYTES:
+        raise UnreadableImage(f"more than {MAX_FILE_BYTES:,} bytes")
+    kind = kind_of(content.data[:START], formats)
+    if remarked:
+        _remark(remarked, kind)
     # not Image.open: it warns of large pictures, and looks at the file for other formats
-    opened = kind.opened(data)
+    opened = kind.opened(content.data)
     check_shape(opened.image.size)
     return opened
 
@@ -157,9 +160,3 @@ def _remark(name: str, kind: Kind) -> None:
         logger.warning(
             "%s is read as the %s that it is, and not as %s", printable(name), kind.name, said.name
         )
-
-
-def _scale(opened: Opened, size: tuple[int, int]) -> None:
-    """Have a JPEG decoded at about that size; all else stays as it is."""
-    if opened.scalable:
-        opened.image.draft(None, (max(1, size[0]), max(1, size[1])))

@@ -1,90 +1,87 @@
-"""A picture from its validation to its pixels, while its file may be changed by somebody else.
+"""A picture from its file to its pixels, read once, while somebody else may write to the file.
 
 Knows nothing of models, or of what is done with the pixels.
 """
 
+import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from PIL import Image
 
-from captioner.errors import UnreadableImage
-from captioner.pictures.decoding import check_image, load_image, reasons
+from captioner.errors import CaptionError, UnreadableImage
+from captioner.pictures.decoding import decoded, reasons
 from captioner.pictures.kinds import DEFAULT
-from captioner.pictures.stamps import looks_unchanged, stamp_of
+from captioner.pictures.stamps import content_of, looks_unchanged
 from captioner.pictures.thumbnail import thumbnail_of
-from captioner.records import Job, Picture, Skipped, Stamp, Valid
+from captioner.records import Job, Skipped, Stamp
+
+# Pictures are read on many threads, and each may need 700 MB until it is scaled down. One core is
+# left to the device; four of them keep ahead of any.
+AT_ONCE = max(1, min(4, (os.cpu_count() or 1) - 1))
+
+_reading = threading.BoundedSemaphore(AT_ONCE)
 
 
-def validate(job: Job, formats: Iterable[str] = DEFAULT) -> Valid | Skipped:
-    """Decode the whole picture: its size, and the file that it was; otherwise why it cannot be.
-
-    Raises:
-        CaptionError: the machine cannot read it now, which says nothing about the picture.
-    """
-    path, root = job.picture.path, job.picture.root
-    stamp = _stamp(path, root)
-    try:
-        size = check_image(path, formats, root)
-        if stamp is None:  # it can be read only since a moment ago
-            with reasons():
-                stamp = stamp_of(path, root)
-        return Valid(job, size, stamp)
-    except UnreadableImage as error:
-        return Skipped(job.picture, str(error), stamp)
-
-
-class Reader:
-    """Reads a picture, and notes which file contents it was made of."""
+class Valid:
+    """A picture that was decoded, and its pixels until somebody takes them."""
 
     def __init__(
         self,
-        picture: Picture,
-        max_pixels: int,
-        background: str,
-        stamp: Stamp | None = None,
-        formats: Iterable[str] = DEFAULT,
-        *,
-        thumbnail: bool = False,
+        job: Job,
+        size: tuple[int, int],
+        stamp: Stamp,
+        image: Image.Image,
+        thumbnail: bytes | None = None,
     ) -> None:
-        """`stamp` is the file as it was validated; without one it is read as it is now.
-        `thumbnail` says that one is to be made of what is read."""
-        self._path, self._root = picture.path, picture.root
-        self._max_pixels = max_pixels
-        self._background = background
-        self._formats = tuple(formats)
-        self.stamp = stamp
-        self.thumbnail: bytes | None = None  # a JPEG, once the picture was read
-        self._wants_thumbnail = thumbnail
+        self.job: Final = job
+        self.size: Final = size  # width and height of all of it in pixels, as a viewer shows it
+        self.stamp: Final = stamp  # the file that it was read from
+        self.thumbnail: Final = thumbnail  # a small JPEG of it; None where no gallery is wanted
+        self._held = [image]
 
-    def read(self) -> Image.Image:
-        """The picture as the model is to see it; `stamp` is then that of the file it was read from.
-
-        Raises:
-            UnreadableImage: it cannot be decoded any more, or is being written to.
-            CaptionError: the machine cannot read it now.
-        """
-        for _ in range(2):  # once more when it changed since the validation, or just now
-            if not self._is_current():
-                self.stamp = _stamp(self._path, self._root)
-            image = load_image(
-                self._path, self._max_pixels, self._background, self._formats, self._root
-            )
-            if self._is_current():
-                self.thumbnail = thumbnail_of(image) if self._wants_thumbnail else None
-                return image
-        raise UnreadableImage("the file is being written to; run again when it is whole")
-
-    def _is_current(self) -> bool:
-        try:
-            return self.stamp is not None and looks_unchanged(self._path, self.stamp)
-        except OSError:
-            return False
+    def take(self) -> Image.Image:
+        """The picture as the model is to see it, given away once: Prefect keeps what a task run
+        returned until the flow run ends, and must not keep the pixels."""
+        return self._held.pop()
 
 
-def _stamp(path: Path, root: Path) -> Stamp | None:
-    """None when it cannot be read: the decoding says why, in its own words."""
+def validate(
+    job: Job,
+    formats: Iterable[str] = DEFAULT,
+    max_pixels: int = 0,
+    background: str = "white",
+    *,
+    thumbnail: bool = False,
+) -> Valid | Skipped:
+    """Read and decode the whole picture; otherwise why it cannot be.
+
+    `thumbnail` says that one is to be made of it; all else is as of `decoded`.
+
+    Raises:
+        CaptionError: the machine cannot read it now, or somebody writes to it, which says nothing
+            about the picture.
+    """
+    path, root = job.picture.path, job.picture.root
     try:
-        return stamp_of(path, root)
+        for _ in range(2):  # once more when it changed meanwhile
+            stamp = None
+            with _reading, reasons():
+                content = content_of(path, root)
+                stamp = content.stamp
+                found = decoded(content, path.name, max_pixels, background, formats, remark=True)
+                small = thumbnail_of(found.image) if thumbnail else None
+            if _is_now(path, stamp):
+                return Valid(job, found.size, stamp, found.image, small)
+    except UnreadableImage as error:
+        return Skipped(job.picture, str(error), stamp)
+    raise CaptionError("the file is being written to")
+
+
+def _is_now(path: Path, stamp: Stamp) -> bool:
+    try:
+        return looks_unchanged(path, stamp)
     except OSError:
-        return None
+        return False

@@ -2,10 +2,33 @@
 
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from captioner.pictures.files import MAX_FILE_BYTES, opened
 from captioner.records import Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """All bytes of a file, with the stamp that is of these and no others."""
+
+    data: bytes  # none of a file that is too large for a picture
+    stamp: Stamp
+
+
+def content_of(path: Path, root: Path | None = None) -> Content:
+    """What is in a file; no link leads out of `root`.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file of its folder.
+    """
+    with opened(path, root) as file:
+        found = os.fstat(file.fileno())  # before it is read: what is written meanwhile shows
+        large = found.st_size > MAX_FILE_BYTES
+        data = b"" if large else file.read(found.st_size)  # Python makes room for as much
+    digest = "" if large else hashlib.sha256(data).hexdigest()
+    return Content(data, Stamp(found.st_size, found.st_mtime_ns, digest))
 
 
 def stamp_of(path: Path, root: Path | None = None) -> Stamp:
