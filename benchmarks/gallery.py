@@ -149,7 +149,7 @@ def main() -> None:
         print(f"wheel: {described(scrolled(browser.page))}")
         print(f"to the end: {described(to_the_end(browser.page, options.pictures))}")
         print(f"wheel there: {described(backwards(browser.page))}")
-        print(f"search: {search(browser.page):.2f} s")
+        print(f"search: {search(browser.page, options.pictures):.2f} s")
 
 
 def backwards(page: Page) -> list[float]:
@@ -161,10 +161,10 @@ def backwards(page: Page) -> list[float]:
     return frames(page)
 
 
-def search(page: Page) -> float:
+def search(page: Page, pictures: int) -> float:
     """Seconds from a word to what is found."""
     began = time.perf_counter()
-    page.locator("#words").fill("picture 9999.jpg")
+    page.locator("#words").fill(f"picture {pictures - 1}.jpg")
     page.wait_for_function('() => document.querySelector("#count").textContent.startsWith("1 of")')
     return time.perf_counter() - began
 

@@ -349,8 +349,8 @@ def on_one_machine(fleet: Fleet) -> dict[str, object]:
     return without_times(alone)
 
 
-def lose(fleet: Fleet, name: str, expected: dict[str, object]) -> None:
-    """Run one scenario, and print what came of it."""
+def lose(fleet: Fleet, name: str, expected: dict[str, object]) -> bool:
+    """Run one scenario, and print what came of it; whether that is what one machine leaves."""
     fleet.figures.clear()
     fleet.dispatcher = None
     began = time.monotonic()
@@ -370,10 +370,29 @@ def lose(fleet: Fleet, name: str, expected: dict[str, object]) -> None:
     if fleet.figures.get("exit code"):
         print(fleet.said()[-3000:])
     fleet.output.rename(fleet.output.with_name(f"out-{name}"))
+    return not different
 
 
-def main() -> None:
-    """Run the scenarios one after another."""
+def start_over(fleet: Fleet, name: str) -> None:
+    """Leave nothing of a scenario that did not end to the next one."""
+    for machine in fleet.machines:
+        machine.end()
+        machine.host.plug_in()
+        machine.host.unmount(machine.shared)
+        machine.host.mount(fleet.team.shared, machine.shared)
+    fleet.team.stop_server()
+    fleet.team.start_server()
+    for run in shards_of(fleet.client):
+        if not (run.state and run.state.is_final()):
+            fleet.client.delete_flow_run(run.id)
+    if fleet.output.exists():
+        fleet.output.rename(fleet.output.with_name(f"out-{name}"))
+    for machine in fleet.machines:
+        machine.start_worker()
+
+
+def main() -> int:
+    """Run the scenarios one after another; 1 when one did not end, or ended differently."""
     parser = argparse.ArgumentParser(description="Lose machines, and see what becomes of a fleet.")
     parser.add_argument("scenario", nargs="*", choices=[[], *SCENARIOS], default=[])
     parser.add_argument("--pictures", type=int, default=300)
@@ -386,9 +405,16 @@ def main() -> None:
         expected = on_one_machine(fleet)
         print(f"{asked.pictures} pictures, {asked.shards} shards, {asked.machines} machines")
         print(f"one machine alone: {time.monotonic() - began:.0f} s")
+        well = True
         for name in asked.scenario or SCENARIOS:
-            lose(fleet, name, expected)
+            try:
+                well &= lose(fleet, name, expected)
+            except AssertionError as error:
+                print(f"{name}: it has not ended: {str(error)[-3000:]}")
+                start_over(fleet, name)
+                well = False
+    return int(not well)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -5,6 +5,7 @@ The captions are saved as the flow saves them; no model is needed.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,6 +228,16 @@ def test_a_run_that_was_asleep_notices_who_has_its_shard(pictures: Path, tmp_pat
             output.save(Caption(job, "x", made, stamp_of(job.picture.path)), recipe)
         assert not list(settings.output_dir.glob("provenance*"))
     assert next(settings.output_dir.glob(".shard*"))  # the other one's sign stays
+
+
+def test_a_folder_that_cannot_be_read_any_more_is_said(tmp_path: Path) -> None:
+    lease = Lease(tmp_path / "out", Shard(1, 3))
+    (tmp_path / "out").mkdir()
+    lease.take()
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").write_text("in its place")
+    with pytest.raises(OutputError, match=r"Shard 1 of 3 in .*out cannot be read \(Not a dir"):
+        lease.check()
 
 
 def test_an_old_version_leaves_shards_alone(pictures: Path, tmp_path: Path) -> None:

@@ -68,16 +68,20 @@ class Lease:
         """Check that this run still has the shard.
 
         Raises:
-            OutputError: another one has it now, or the sign is gone.
+            OutputError: another one has it now, or the sign is gone or cannot be read.
         """
-        found = ""
-        with suppress(OSError):
+        which = f"{str(self.shard).capitalize()} in {printable(str(self._directory))}"
+        try:
             found = _read(self._path)
+        except OSError as error:
+            raise OutputError(
+                f"{which} cannot be read ({error.strerror or error}): see that the folder "
+                "is there. The captions saved so far are safe."
+            ) from error
         if not found.startswith(self._mark):
             whose = f"{_holder(found)} took it over" if found else "its sign is not there"
             raise OutputError(
-                f"{str(self.shard).capitalize()} in {printable(str(self._directory))} is not this "
-                f"run's any more: {whose}. The captions saved so far are safe."
+                f"{which} is not this run's any more: {whose}. The captions saved so far are safe."
             )
 
     def renew(self) -> None:
