@@ -2,8 +2,8 @@
 
     python -m benchmarks.bare CHECKPOINT TOKENS BATCH_SIZE PICTURE...
 
-captions the pictures and prints a JSON object. On a GPU the vision tower goes on while Python makes
-what comes next, so it is counted with the prefill, which is waited for.
+captions the pictures and prints a JSON object. Each prefill is waited for, so that its seconds are
+not counted as those of the decode step that comes after it.
 """
 
 import importlib
@@ -23,7 +23,6 @@ from captioner.device.model import MlxModel
 from captioner.device.rows import Request
 from captioner.pictures import decoding
 
-SEEING = "vision tower and prefill"
 spent: dict[str, float] = defaultdict(float)
 
 
@@ -34,10 +33,10 @@ def main(checkpoint: Path, tokens: int, batch_size: int, pictures: list[Path]) -
     batches = importlib.import_module("mlx_vlm.generate.ar")
     _timed(MlxModel, "prepare_each", "preparing")
     _timed(decoding, "load_image", "preparing")
-    _timed(Look, "encode", SEEING)
+    _timed(Look, "encode", "vision tower")
     prompts, stream = batches.PromptProcessingBatch, batches.generation_stream
-    _timed(prompts, "prompt_step", SEEING, lambda: mx.synchronize(stream))
-    _timed(prompts, "generate", SEEING)
+    _timed(prompts, "prompt_step", "prefill", lambda: mx.synchronize(stream))
+    _timed(prompts, "generate", "prefill")
     request = Request(PROMPT, None, tokens, 0.0)
     with Device(checkpoint, batch_size) as device:
         began = time.perf_counter()
@@ -47,8 +46,8 @@ def main(checkpoint: Path, tokens: int, batch_size: int, pictures: list[Path]) -
         figures = device.figures()
     if batch_size == 1:
         # a caption's own figure begins with its encoding
-        spent[SEEING] = sum(one.prefill_seconds for one in done)
-    spent["decode"] = figures.busy_seconds - spent[SEEING]
+        spent["prefill"] = sum(one.prefill_seconds for one in done) - spent["vision tower"]
+    spent["decode"] = figures.busy_seconds - spent["vision tower"] - spent["prefill"]
     spent["waiting"] = seconds - figures.busy_seconds
     return {
         "seconds": seconds,

@@ -70,7 +70,7 @@ def test_steps_in_slots_say_the_same(
 ) -> None:
     one_by_one = said(model, pictures, 1)
     assert [len(tokens) for tokens in one_by_one] == list(LENGTHS)
-    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model, 5))
+    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model))
     monkeypatch.setattr("captioner.device.compiled.STEP", 32)  # slots that grow while rows go on
     for capacity in (1, 3, 5):
         assert said(model, pictures, capacity) == one_by_one
@@ -98,7 +98,7 @@ def test_questions_that_share_a_picture_are_answered_the_same_in_slots(
         return found
 
     before = answers()
-    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model, 5))
+    monkeypatch.setattr(model, "_decoder", CompiledSteps(model._model.language_model))
     assert answers() == before
 
 

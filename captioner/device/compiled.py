@@ -114,12 +114,11 @@ class CompiledSteps:
 
     tokens_at_once = None  # of a prompt: all
 
-    def __init__(self, language_model: Any, most: int = 1) -> None:
-        """`most` is how many rows there may be."""
+    def __init__(self, language_model: Any) -> None:
         import mlx.core as mx
 
+        self.most = 1  # rows that there may be
         self._language_model = language_model
-        self._most = most
         self._step = mx.compile(DecodeStep(language_model))
 
     def __getattr__(self, name: str) -> Any:
@@ -127,7 +126,7 @@ class CompiledSteps:
 
     def make_cache(self) -> list[SlotCache]:
         """A cache for each layer."""
-        return [SlotCache(self._most) for _ in self._language_model.layers]
+        return [SlotCache(self.most) for _ in self._language_model.layers]
 
     def __call__(
         self, inputs: Any, inputs_embeds: Any = None, cache: Any = None, **more: Any

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from captioner.device.cuda import is_cuda
 from captioner.device.families import WRITTEN_OUT
 from captioner.device.qwen3_vl import embeddings
 
@@ -137,7 +136,7 @@ def _in_mlx(value: Any) -> Any:
 
 
 def encode(model: Any, prepared: Prepared) -> Encoded:
-    """Run the vision tower; on a GPU of NVIDIA's it goes on while Python makes the next steps."""
+    """Run the vision tower to its end."""
     import mlx.core as mx
     from mlx_vlm.generate import generation_stream
 
@@ -148,8 +147,7 @@ def encode(model: Any, prepared: Prepared) -> Encoded:
             features = embeddings(model, ids, pixels, mask, rest, picture)
         else:
             features = model.get_input_embeddings(ids, pixels, mask=mask, **rest)
-        compute = mx.async_eval if picture and is_cuda() else mx.eval
-        compute([value for value in features.to_dict().values() if value is not None])
+        mx.eval([value for value in features.to_dict().values() if value is not None])
     return Encoded(ids, mask, rest, features)
 
 

@@ -83,10 +83,10 @@ class MlxModel:
                 f"{first_line(error)}"
             ) from error
 
-    def _new_decoder(self, most_rows: int = 1) -> Any:
+    def _new_decoder(self) -> Any:
         language_model = self._model.language_model
         if is_cuda() and self.model_type in COMPILED:
-            return CompiledSteps(language_model, most_rows)
+            return CompiledSteps(language_model)
         return CachedAlone(language_model)
 
     def _try_out(self) -> None:
@@ -130,9 +130,8 @@ class MlxModel:
         if is_cuda():
             self._decoder = None  # it keeps the layers as they are
             keep_in_full(self._model.language_model, usable_memory_bytes())
-        size = self.fitting_batch_size(max_tokens) if asked == "auto" else asked
-        self._decoder = self._new_decoder(size)
-        return size
+            self._decoder = self._new_decoder()
+        return self.fitting_batch_size(max_tokens) if asked == "auto" else asked
 
     def encode(self, prepared: Prepared) -> Encoded:
         """Run the vision tower."""
@@ -144,6 +143,8 @@ class MlxModel:
 
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
+        if isinstance(self._decoder, CompiledSteps):
+            self._decoder.most = capacity
         if capacity == 1:
             is_end = self._tokenizer.stopping_criteria
             return OneRow(self._model, self._decoder, is_end, self._processors)

@@ -18,8 +18,6 @@ def embeddings(model: Any, ids: Any, pixels: Any, mask: Any, more: Any, picture:
     `ids` has the shape (1, tokens), and those of the picture stand in `picture`. mlx_vlm 0.7.10
     puts each number of the features in its place by an index that goes through numpy: five million
     for a full-HD picture. They stand in a row, so that one piece takes the place of another.
-
-    What Python needs to know is computed at once: all else may then be computed later.
     """
     import mlx.core as mx
     from mlx_vlm.models.base import InputEmbeddingsFeatures
@@ -30,11 +28,9 @@ def embeddings(model: Any, ids: Any, pixels: Any, mask: Any, more: Any, picture:
     text = language_model.model.embed_tokens(ids)
     pieces = [text[:, : picture.start], seen[None].astype(text.dtype), text[:, picture.stop :]]
     position_ids, rope_deltas = language_model.get_rope_index(ids, grid, None, mask)
-    of_picture = ids == model.config.image_token_index
-    mx.eval(position_ids, rope_deltas, of_picture)
     return InputEmbeddingsFeatures(
         inputs_embeds=mx.concatenate(pieces, axis=1),
-        visual_pos_masks=of_picture,
+        visual_pos_masks=ids == model.config.image_token_index,
         deepstack_visual_embeds=deepstack,
         position_ids=position_ids,
         rope_deltas=rope_deltas,
