@@ -105,7 +105,7 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> MlxModel:
     config["vision_config"] |= small | {"num_heads": 4, "deepstack_visual_indexes": [0, 1, 2]}
     mx.random.seed(3)
     made: Any = qwen3_vl_moe.Model(qwen3_vl_moe.ModelConfig.from_dict(config))
-    made.language_model.lm_head.weight *= reachable(TEXT["vocab_size"])
+    made.language_model.lm_head.weight *= reachable(config["text_config"]["vocab_size"])
     for layer in made.language_model.model.layers:  # the next token depends on the whole prompt
         layer.self_attn.q_norm.weight *= 2.5
         layer.self_attn.k_norm.weight *= 2.5

@@ -141,7 +141,7 @@ def encode(model: Any, prepared: Prepared) -> Encoded:
     from mlx_vlm.generate import generation_stream
 
     ids, pixels, mask, rest = as_mlx(prepared)
-    picture = _in_a_row(prepared) if model.config.model_type in WRITTEN_OUT else None
+    picture = _alone(prepared, model.config)
     with mx.stream(generation_stream):
         if picture:
             features = embeddings(model, ids, pixels, mask, rest, picture)
@@ -151,8 +151,12 @@ def encode(model: Any, prepared: Prepared) -> Encoded:
     return Encoded(ids, mask, rest, features)
 
 
-def _in_a_row(prepared: Prepared) -> slice | None:
-    """Where the tokens of the picture are, if they are all those between its first and its last."""
-    ids, end = prepared.arrays["input_ids"][0], prepared.picture_end
-    start = end - prepared.image_tokens
-    return slice(start, end) if end and (ids[start:end] == ids[end - 1]).all() else None
+def _alone(prepared: Prepared, config: Any) -> slice | None:
+    """Where the tokens of the picture are, if `embeddings` can put it there: in one piece, and with
+    no place for a video in the prompt, which mlx_vlm has its own error for."""
+    if config.model_type not in WRITTEN_OUT or not prepared.picture_end:
+        return None
+    ids = prepared.arrays["input_ids"][0]
+    place = slice(prepared.picture_end - prepared.image_tokens, prepared.picture_end)
+    whole = (ids[place] == config.image_token_index).all()
+    return place if whole and (ids != config.video_token_index).all() else None

@@ -153,7 +153,7 @@ def together(layers: list[Any]) -> Callable[[Any], list[Any]]:
         for layer, end in zip(layers, ends, strict=True):
             layer[name] = whole[name][end - len(layer[name]) : end]
     mx.eval(whole.parameters(), [layer.parameters() for layer in layers])
-    return lambda x: mx.split(whole(x), ends[:-1], axis=-1)
+    return lambda x: list(mx.split(whole(x), ends[:-1], axis=-1))
 
 
 def _mask(attention: Any, lengths: Any, room: int, dtype: Any) -> Any:
