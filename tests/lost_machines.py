@@ -234,6 +234,20 @@ def _cut_off(fleet: Fleet, and_from_the_folder: bool) -> None:
     fleet.figures["seconds until its last run had ended"] = round(time.monotonic() - since)
 
 
+def dispatcher_cut_off(fleet: Fleet) -> None:
+    """The dispatcher's machine loses its way to the server for five minutes."""
+    fleet.dispatch()
+    fleet.until(10)
+    fleet.boss.host.unplug()
+    time.sleep(CUT_OFF_SECONDS)
+    fleet.figures["captions meanwhile"] = len(lines(fleet.output))
+    fleet.boss.host.plug_in()
+    since = time.monotonic()
+    fleet.end()
+    fleet.figures["seconds until it had ended"] = round(time.monotonic() - since)
+    fleet.figures["it said"] = fleet.said()[-1000:]
+
+
 def small(fleet: Fleet) -> None:
     """One machine has not enough memory for the model."""
     poor = fleet.machines[1]
@@ -290,6 +304,7 @@ SCENARIOS: dict[str, Callable[[Fleet], None]] = {
     each.__name__: each
     for each in (
         *(plain, killed, asleep, added, server, dispatcher, folder, cut_off, cut_off_from_all),
+        dispatcher_cut_off,
         *(small, interrupted, deployed),
     )
 }
