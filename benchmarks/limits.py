@@ -63,8 +63,9 @@ def main(checkpoint: Path, batch_size: int, pictures: list[Path]) -> dict[str, f
     prepared = [model.prepare(Image.open(path).convert("RGB"), request) for path in pictures]
     many = (prepared * batch_size)[:batch_size]
     prefill, one = _timed(model, model.rows(1), prepared[:1], request)
-    _, all_rows = _timed(model, model.rows(batch_size), many, request)
     operations = _prefill_operations(network, prepared[0])
+    model.batch_size(batch_size, request.max_tokens)  # makes the layers ready for it
+    _, all_rows = _timed(model, model.rows(batch_size), many, request)
     one_bytes = _decode_bytes(checkpoint, network, prepared[:1])
     many_bytes = _decode_bytes(checkpoint, network, many)
     return figures | {

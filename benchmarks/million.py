@@ -56,9 +56,8 @@ def many(count: int, folder: Path) -> None:
     path = folder / "provenance.jsonl"
     write_provenance(path, keys)
     print(f"  provenance.jsonl: {path.stat().st_size / count:,.0f} bytes a picture")
-    made = measured("the provenance read, as for a plan", lambda: Provenance(path).read())
-    assert len(made) == count
-    del made
+    with measured("the provenance read, as for a plan", lambda: Provenance(path).read()) as history:
+        assert sum(1 for _ in history.files()) == count
     lines = path.rename(folder / "provenance-1-of-1-00000000.jsonl")
     settings = Settings(input_dir=folder / "in", output_dir=folder)
     gathering = Gathering(folder)
@@ -92,8 +91,9 @@ def real(count: int, folder: Path) -> None:
     def plan(shard: str | None) -> int:
         chosen = settings.model_copy(update={"shard": shard})
         provenance = OnlyRead(settings.output_dir / "provenance.jsonl")
-        planner = Planner(settings.output_dir, provenance, chosen, recipe, Prompts(chosen).of)
-        return len(planner.plan(found.pictures).up_to_date)
+        about = settings.output_dir, provenance, chosen, recipe, Prompts(chosen).of
+        with Planner(*about) as planner:
+            return len(planner.plan(found.pictures).up_to_date)
 
     assert measured("the plan of the whole folder", lambda: plan(None)) == count
     part = measured("the plan of shard 1 of 12", lambda: plan("1/12"))

@@ -3,7 +3,8 @@
     python -m benchmarks.tree
 
 makes a tree of small PNG files, and a tenth of it, and prints seconds and memory for both, with no
-caption yet and with all of them up to date. Memory is the most that the process had. No model is
+caption yet and with all of them up to date, and what a picture of the larger one took more. Memory
+is the most that the process had. No model is
 loaded: the captions are written as a run would have written them, but not one by one.
 """
 
@@ -80,19 +81,21 @@ def measured(command: list[str]) -> tuple[str, float, float, int]:
     return said, time.perf_counter() - began, used.ru_utime + used.ru_stime, peak
 
 
-def measure(settings: Settings, what: str) -> None:
-    """Print a line about the scan and the plan, and one about the command with `--plan`."""
+def measure(settings: Settings, what: str) -> tuple[int, int]:
+    """Print a line about the scan and the plan, and one about the command with `--plan`; returns
+    the most memory of both, in MB."""
     places = [str(settings.input_dir), str(settings.output_dir)]
-    said, _, _, peak = measured([sys.executable, "-m", "benchmarks.tree", "--step", *places])
+    said, _, _, most = measured([sys.executable, "-m", "benchmarks.tree", "--step", *places])
     scanning, planning, todo, done = said.split()
     print(
-        f"{what}: scan {float(scanning):.1f} s, plan {float(planning):.1f} s of CPU, {peak} MB "
+        f"{what}: scan {float(scanning):.1f} s, plan {float(planning):.1f} s of CPU, {most} MB "
         f"({todo} to caption, {done} up to date)"
     )
     command = [sys.executable, "flows/caption_flow.py", places[0], "--output-dir", places[1]]
     command += ["--model", str(EMBEDDED), "--recursive", "--plan"]
     _, seconds, cpu, peak = measured(command)
     print(f"{what}: --plan {seconds:.1f} s, {cpu:.1f} s of CPU, {peak} MB", flush=True)
+    return most, peak
 
 
 def step(settings: Settings) -> None:
@@ -123,15 +126,21 @@ def main() -> None:
         step(settings_of(*asked.step))
         return
     print(this_machine().described(), flush=True)
+    peaks: list[tuple[int, ...]] = []
     for part in (10, 1):
         files, folders = asked.files // part, asked.folders // part
         with tempfile.TemporaryDirectory() as name:
             settings = settings_of(Path(name) / "in", Path(name) / "out")
             make_tree(settings.input_dir, files, folders)
             size = f"{files:,} files in {folders:,} folders"
-            measure(settings, f"{size}, nothing captioned")
+            new = measure(settings, f"{size}, nothing captioned")
             caption_all(settings, known_revision(settings) or "")
-            measure(settings, f"{size}, all captioned")
+            peaks.append(new + measure(settings, f"{size}, all captioned"))
+    more = asked.files - asked.files // 10
+    grown = [(large - small) * (1 << 20) // more for small, large in zip(*peaks, strict=True)]
+    kinds = ("nothing captioned", "the same, --plan", "all captioned", "the same, --plan")
+    for kind, each in zip(kinds, grown, strict=True):
+        print(f"{kind}: {each} bytes a picture")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tasks.save_caption import save_caption
 from tasks.validate_image import validate_image
 
 CHUNK_SIZE = 8  # pictures that are validated at a time; the next as many follow at once
-HELD_BYTES = 1 << 28  # of pixels that wait for the device; four pictures may need more
+HELD_BYTES = 1 << 26  # of pixels that wait for the device; four pictures may need more
 SIGNAL_SECONDS = 0.2  # until an interrupt is seen at most
 # a thread for each task run that may be under way
 THREADS: TaskRunner[PrefectFuture[Any]] = ThreadPoolTaskRunner(  # type: ignore[assignment]

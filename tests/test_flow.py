@@ -16,6 +16,7 @@ from PIL import Image
 from prefect.client.orchestration import get_client
 
 from captioner.settings import Settings
+from flows.processing import HELD_BYTES, chunk_size
 from tests.conftest import CHECKPOINT, ROOT, FlowRun, draw_picture
 from tests.float32 import never_ending
 from tests.hub_server import INFO, HubServer, Status
@@ -270,6 +271,15 @@ def test_pictures_that_share_a_stem_keep_a_caption_each(
         "captions.png",
         "summary.png",
     ]
+
+
+@pytest.mark.parametrize(
+    ("max_pixels", "at_a_time"),
+    [(500_000, 8), (2_097_152, 5), (8_294_400, 2), (16_777_216, 2), (0, 2), (10**12, 2)],
+)
+def test_the_pixels_that_wait_for_the_device_are_bounded(max_pixels: int, at_a_time: int) -> None:
+    assert chunk_size(max_pixels) == at_a_time
+    assert at_a_time == 2 or 2 * at_a_time * 3 * max_pixels <= HELD_BYTES == 64 << 20
 
 
 def test_a_picture_that_fails_is_its_own_failure_and_one_that_vanishes_was_read_by_then(

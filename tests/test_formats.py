@@ -68,7 +68,7 @@ def pixels(path: Path, **options: Any) -> Pixels:
 
 
 def sizes_of(*paths: Path) -> list[Measured]:
-    return sizes([Picture(path.name, path.parent) for path in paths], ALL)
+    return list(sizes([Picture(path.name, path.parent) for path in paths], ALL))
 
 
 def ramp(channels: int) -> Pixels:

@@ -1,6 +1,5 @@
 """JSON files: exactly what was meant, and whole or not there, whatever happens."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -10,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,9 @@ from tests.conftest import mounted
 
 
 def caption(text: str, name: str = "diagram10.jpg", file: str = "diagram10.json") -> Caption:
-    figures: dict[str, Any] = {field.name: 0 for field in dataclasses.fields(Generation)}
-    generation = Generation(
-        **figures | {"text": text, "finish_reason": "stop", "flags": (), "fields": None, "said": ""}
-    )
+    needed = [f.name for f in fields(Generation) if f.default is MISSING]
+    figures: dict[str, Any] = dict.fromkeys(needed, 0)
+    generation = Generation(**figures | {"text": text, "finish_reason": "stop"})
     job = Job(Picture(name, Path()), file, 1, 1)
     return Caption(job, "What is it?", generation, Stamp(0, 0, ""))
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from captioner.device.families import WRITTEN_OUT
+from captioner.device.qwen3_vl import embeddings
+
 PIXELS = "pixel_values"
 
 
@@ -138,7 +141,22 @@ def encode(model: Any, prepared: Prepared) -> Encoded:
     from mlx_vlm.generate import generation_stream
 
     ids, pixels, mask, rest = as_mlx(prepared)
+    picture = _alone(prepared, model.config)
     with mx.stream(generation_stream):
-        features = model.get_input_embeddings(ids, pixels, mask=mask, **rest)
+        if picture:
+            features = embeddings(model, ids, pixels, mask, rest, picture)
+        else:
+            features = model.get_input_embeddings(ids, pixels, mask=mask, **rest)
         mx.eval([value for value in features.to_dict().values() if value is not None])
     return Encoded(ids, mask, rest, features)
+
+
+def _alone(prepared: Prepared, config: Any) -> slice | None:
+    """Where the tokens of the picture are, if `embeddings` can put it there: in one piece, and with
+    no place for a video in the prompt, which mlx_vlm has its own error for."""
+    if config.model_type not in WRITTEN_OUT or not prepared.picture_end:
+        return None
+    ids = prepared.arrays["input_ids"][0]
+    place = slice(prepared.picture_end - prepared.image_tokens, prepared.picture_end)
+    whole = (ids[place] == config.image_token_index).all()
+    return place if whole and (ids != config.video_token_index).all() else None

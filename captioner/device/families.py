@@ -63,8 +63,11 @@ PREPARED_AHEAD = frozenset(
     }
 )
 
-# Those whose decode step `compiled.py` compiles. It gives the same tokens with qwen3_vl_moe too;
-# whether it is faster was not measured there.
+# Those whose picture `qwen3_vl.py` puts among the tokens, on every backend.
+WRITTEN_OUT = frozenset({"qwen3_vl", "qwen3_vl_moe"})
+
+# Those whose decode steps and vision tower `compiled.py` compiles on CUDA. It gives the same tokens
+# with qwen3_vl_moe too; whether it is faster was not measured there.
 COMPILED = frozenset({"qwen3_vl"})
 
 # Several questions in one look get the answers that they get one by one, token for token, also in

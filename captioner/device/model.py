@@ -17,7 +17,7 @@ from PIL import Image
 from captioner.checkpoint.inspect import without_code
 from captioner.checkpoint.memory import memory_bytes
 from captioner.device.cleaning import is_empty, to_sentence_end, without_thinking
-from captioner.device.compiled import CompiledSteps
+from captioner.device.compiled import CompiledSteps, compile_blocks
 from captioner.device.cuda import is_cuda, keep_in_full, multiply_rows_together
 from captioner.device.encoding import Encoded, Prepared, encode
 from captioner.device.families import BATCHED, COMPILED, REFUSED, SHARED
@@ -68,6 +68,8 @@ class MlxModel:
         if is_cuda():
             multiply_rows_together(self._model.language_model)
         self.model_type = str(self._config.model_type)
+        if is_cuda() and self.model_type in COMPILED:
+            compile_blocks(self._model.vision_tower)
         self._decoder = self._new_decoder()
         self._preparer = Preparer(self._config, self._processor, self._tokenizer)
         try:
@@ -126,8 +128,9 @@ class MlxModel:
         if self.model_type not in BATCHED or asked == 1:
             return 1
         if is_cuda():
+            self._decoder = None  # it keeps the layers as they are
             keep_in_full(self._model.language_model, usable_memory_bytes())
-            self._decoder = self._new_decoder()  # the old one keeps the old layers
+            self._decoder = self._new_decoder()
         return self.fitting_batch_size(max_tokens) if asked == "auto" else asked
 
     def encode(self, prepared: Prepared) -> Encoded:
@@ -140,6 +143,8 @@ class MlxModel:
 
     def rows(self, capacity: int) -> Rows:
         """Room for `capacity` captions at a time."""
+        if isinstance(self._decoder, CompiledSteps):
+            self._decoder.most = capacity
         if capacity == 1:
             is_end = self._tokenizer.stopping_criteria
             return OneRow(self._model, self._decoder, is_end, self._processors)

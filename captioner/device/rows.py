@@ -140,7 +140,9 @@ class OneRow:
             max_tokens=row.request.max_tokens,
             temperature=0.0,
             logits_processors=self._processors(row),
-            prefill_step_size=PREFILL_STEP_SIZE,
+            prefill_step_size=PREFILL_STEP_SIZE
+            if encoded.beginning  # whose end is the end of a piece
+            else self._language_model.tokens_at_once,
             **encoded.rest,
             **begun,
         )
@@ -204,7 +206,7 @@ class BatchedRows:
             language_model,
             processor,
             prefill_batch_size=1,
-            prefill_step_size=PREFILL_STEP_SIZE,
+            prefill_step_size=language_model.tokens_at_once,
             completion_batch_size=capacity,
             compute_logprobs=False,
         )
@@ -245,6 +247,8 @@ class CachedAlone:
     `BatchGenerator` would prefill in a cache for several rows, whose mask is a matrix of numbers:
     with 16 rows on a GPU that took 9 GB more at the peak, and the causal kernel has no use for it.
     """
+
+    tokens_at_once = PREFILL_STEP_SIZE  # of a prompt
 
     def __init__(self, language_model: Any) -> None:
         self._language_model = language_model

@@ -3,12 +3,14 @@
 It looks where a run looks, in the same order, and refuses what a run refuses. Writes nothing.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from captioner.asking.in_full import in_full
 from captioner.asking.prompts import Prompts
 from captioner.checkpoint.find import known_revision
-from captioner.errors import CaptionError, UnreadableImage
+from captioner.errors import UnreadableImage
 from captioner.forecast.model import Model, model_of
 from captioner.forecast.seconds import Prediction, predicted
 from captioner.forecast.tokens import Eyes
@@ -16,8 +18,8 @@ from captioner.output.folder import OutputFolder
 from captioner.pictures.kinds import check_formats
 from captioner.pictures.scan import check_input, scan
 from captioner.pictures.sizes import sizes
-from captioner.plan import Plan, Scan
-from captioner.records import Job, Picture, Recipe, Skipped
+from captioner.plan import Jobs, Plan, Scan
+from captioner.records import Picture, Recipe, Skipped
 from captioner.settings import Settings
 
 LARGEST = 10
@@ -39,7 +41,7 @@ class Forecast:
 
     scan: Scan
     plan: Plan
-    todo: tuple[Job, ...]  # of the plan's, those that can be read as far as their size tells
+    todo: Jobs  # of the plan's, those that can be read as far as their size tells
     skipped: tuple[Skipped, ...]  # by earlier runs, and those that would be now
     failing: tuple[Skipped, ...]  # those that cannot be read now, whatever is in their files
     remarks: tuple[str, ...]  # on the prompts of folders
@@ -69,37 +71,49 @@ def forecast(settings: Settings) -> Forecast:
     prompts = Prompts(settings)
     plan, costs = output.preview(found, settings, recipe, prompts.of)
     remarks = tuple(prompts.remarks())
-    asked = [job.picture for job in plan.todo]
-    measured = list(zip(plan.todo, sizes(asked, settings.formats), strict=True))
-    readable = [(job, size) for job, size in measured if isinstance(size, tuple)]
-    refused = [
-        (Skipped(job.picture, str(why), None), isinstance(why, UnreadableImage))
-        for job, why in measured
-        if isinstance(why, CaptionError)
-    ]
-    skipped = (*plan.skipped, *(one for one, is_of_the_file in refused if is_of_the_file))
-    failing = tuple(one for one, is_of_the_file in refused if not is_of_the_file)
-    todo = tuple(job for job, _ in readable)
+    todo = Jobs(settings.input_dir, plan.caption_files)
+    skipped, failing = [*plan.skipped], list[Skipped]()
+    seen = _Seen()
+    asked = (job.picture for job in plan.todo)
+    for job, size in zip(plan.todo, sizes(asked, settings.formats), strict=True):
+        if isinstance(size, tuple):
+            todo.add(job.picture.key, job.reason, job.asked)
+            seen.add(job.picture, size)
+        else:
+            why = skipped if isinstance(size, UnreadableImage) else failing
+            why.append(Skipped(job.picture, str(size), None))
+    facts = found, plan, todo, tuple(skipped), tuple(failing), remarks
     if not todo:
-        return Forecast(found, plan, todo, skipped, failing, remarks)
+        return Forecast(*facts)
     model = model_of(settings)
     eyes = Eyes.of(model.directory) if model.directory else None
-    look, tokens = _look([(job.picture, size) for job, size in readable], settings, eyes)
+    look, tokens = seen.by(eyes, settings.max_pixels)
     time = predicted(costs, tokens, settings.batch_size)
-    return Forecast(found, plan, todo, skipped, failing, remarks, model, look, time)
+    return Forecast(*facts, model, look, time)
 
 
-def _look(
-    pictures: list[tuple[Picture, tuple[int, int]]], settings: Settings, eyes: Eyes | None
-) -> tuple[Look, list[int]]:
-    """What the model would see, and the tokens of each picture at the cap that was asked for."""
-    cap = settings.max_pixels
-    caps = (cap // 2, cap, cap * 2) if cap > 1 else (cap,)
-    sight = eyes or Eyes()
-    seen = [
-        (picture, size, tuple(sight.tokens(size, c) for c in caps)) for picture, size in pictures
-    ]
-    here = caps.index(cap)
-    largest = sorted(seen, key=lambda one: -one[1][0] * one[1][1])[:LARGEST]
-    total = tuple(sum(tokens) for tokens in zip(*(tokens for _, _, tokens in seen), strict=True))
-    return Look(caps, total, tuple(largest), eyes is not None), [t[here] for _, _, t in seen]
+class _Seen:
+    """The sizes of pictures: each once, however many pictures have it."""
+
+    def __init__(self) -> None:
+        self._sizes: Counter[tuple[int, int]] = Counter()
+        self._largest: list[tuple[Picture, tuple[int, int]]] = []
+
+    def add(self, picture: Picture, size: tuple[int, int]) -> None:
+        """One more picture of so many pixels across and down."""
+        self._sizes[size] += 1
+        largest = [*self._largest, (picture, size)]
+        self._largest = sorted(largest, key=lambda one: -one[1][0] * one[1][1])[:LARGEST]
+
+    def by(self, eyes: Eyes | None, cap: int) -> tuple[Look, Iterator[int]]:
+        """What the model would see, and the tokens of each picture at the cap, in any order."""
+        caps = (cap // 2, cap, cap * 2) if cap > 1 else (cap,)
+        sight, here = eyes or Eyes(), caps.index(cap)
+        tokens = {size: tuple(sight.tokens(size, c) for c in caps) for size in self._sizes}
+        total = tuple(
+            sum(number * tokens[size][place] for size, number in self._sizes.items())
+            for place in range(len(caps))
+        )
+        largest = tuple((picture, size, tokens[size]) for picture, size in self._largest)
+        each = (tokens[size][here] for size in self._sizes.elements())
+        return Look(caps, total, largest, eyes is not None), each

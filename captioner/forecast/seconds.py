@@ -1,6 +1,6 @@
 """How long captions will take, by what earlier ones took. Knows nothing of where those are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, linear_regression
 from typing import Literal
@@ -21,7 +21,7 @@ class Prediction:
 
 
 def predicted(
-    costs: Sequence[Cost], tokens: Sequence[int], batch_size: int | Literal["auto"]
+    costs: Sequence[Cost], tokens: Iterable[int], batch_size: int | Literal["auto"]
 ) -> Prediction | None:
     """What pictures of so many image tokens each will take; None without earlier captions.
 

@@ -15,6 +15,7 @@ from captioner.text import printable
 KEYS = ("image", "prompt", "caption")
 MAX_BYTES = 64 << 20  # no prompt and caption take as much
 MAX_DEPTH = 20  # of what a person has added to one; answers are less deep
+SORTED = json.JSONEncoder(sort_keys=True).encode
 NOTHING = b"\0 \t\r\n"  # NULs are what a power failure leaves of a file
 
 
@@ -75,8 +76,7 @@ def digest_of(entry: Mapping[str, Any]) -> bytes:
     said = [entry.get(key) for key in KEYS]
     if (fields := entry.get("fields")) is not None:
         said.append(fields)
-    text = json.dumps(said, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(SORTED(said).encode(), digest_size=16).digest()
 
 
 def _read(data: bytes) -> Any:

@@ -108,14 +108,16 @@ class OutputFolder:
                 about a picture cannot be asked.
             OutputError: the directory can be neither read nor written.
         """
+        about = self._directory, self._provenance, settings, recipe, ask
         try:
-            planner = Planner(self._directory, self._provenance, settings, recipe, ask)
-            if not self._shard:
-                tidy(self._directory, planner.folders())
-                self._provenance.mend()  # now that it is known to be ours
-                if merge(self._directory):
-                    planner = Planner(self._directory, self._provenance, settings, recipe, ask)
-            return planner.plan(scan.pictures)
+            with ExitStack() as opened:
+                planner = opened.enter_context(Planner(*about))
+                if not self._shard:
+                    tidy(self._directory, planner.folders())
+                    self._provenance.mend()  # now that it is known to be ours
+                    if merge(self._directory):
+                        planner = opened.enter_context(Planner(*about))
+                return planner.plan(scan.pictures)
         except OSError as error:
             raise OutputError(
                 f"Output directory {self} cannot be read ({error.strerror or error}): "
@@ -125,7 +127,8 @@ class OutputFolder:
     def preview(
         self, scan: Scan, settings: Settings, recipe: Recipe, ask: Ask
     ) -> tuple[Plan, list[Cost]]:
-        """The plan of a run that would begin now, and what captions of the same model cost here.
+        """The plan of a run that would begin now, and what captions of the same model cost here
+        when there is something to do.
 
         Writes nothing, makes nothing and holds nothing: a run may be writing meanwhile.
 
@@ -134,8 +137,9 @@ class OutputFolder:
             OutputError: the provenance cannot be read.
         """
         provenance = OnlyRead(self._directory / PROVENANCE)
-        planner = Planner(self._directory, provenance, settings, recipe, ask)
-        return planner.plan(scan.pictures), planner.costs()
+        with Planner(self._directory, provenance, settings, recipe, ask) as planner:
+            plan = planner.plan(scan.pictures)
+            return plan, planner.costs() if plan.todo else []
 
     def save(self, caption: Caption, recipe: Recipe) -> str:
         """Note what the caption was made from, then write its file; returns the file's name.

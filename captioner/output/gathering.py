@@ -74,8 +74,8 @@ class Gathering:
                     self.round = begin(self._directory, shards, asked)
             self._read_on()
             provenance = OnlyRead(self._directory / FILE_NAME)
-            planner = Planner(self._directory, provenance, settings, recipe, ask)
-            plan = planner.plan(scan.pictures)
+            with Planner(self._directory, provenance, settings, recipe, ask) as planner:
+                plan = planner.plan(scan.pictures)
         except OSError as error:
             raise OutputError(
                 f"Output directory {printable(str(self._directory))} cannot be read or written "

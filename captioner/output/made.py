@@ -1,6 +1,6 @@
 """What a line of the provenance says, for whoever reads it. Knows nothing of files."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -33,8 +33,9 @@ class Made:
     by_a_shard: bool = False  # whose lines are not merged yet
 
 
-def understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
-    """What the provenance says of a picture from this line on; `latest` is what it said before.
+def understood(line: dict[str, Any], latest: Callable[[str], Made | None]) -> Made:
+    """What the provenance says of a picture from this line on; `latest` gives what it said before
+    of one, by its key.
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError, OverflowError: it is no line of ours.
@@ -43,10 +44,13 @@ def understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         raise ValueError("another version of the format")
     image, result = str(line["image"]), line["result"]
     source = Stamp(int(line["image_bytes"]), int(line["image_mtime_ns"]), str(line["image_sha256"]))
+    before = latest(image)
     if result == "touched":
-        return replace(latest[image], source=source)
-    if result == "skipped":
-        before = latest.get(image, Made(image, source))  # its caption may still be there
+        if before is None:
+            raise LookupError("nothing was said of it")
+        return replace(before, source=source)
+    before = before or Made(image, source)
+    if result == "skipped":  # its caption may still be there
         return replace(
             before, source=source, skipped=str(line["reason"]), program=str(line["program"])
         )
@@ -55,7 +59,6 @@ def understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
     file = str(line["caption_file"])
     if not _is_caption_file(file):
         raise ValueError("a file somewhere else")
-    before = latest.get(image, Made(image, source))
     return Made(
         image,
         source,
@@ -65,7 +68,7 @@ def understood(line: dict[str, Any], latest: dict[str, Made]) -> Made:
         datetime.fromisoformat(line["at"]).timestamp(),
         Recipe(
             # a setting that is newer than the line had its default
-            tuple(_hashable(line.get(name, default)) for name, default in BEFORE.items()),
+            tuple(hashable(line.get(name, default)) for name, default in BEFORE.items()),
             line["repo_id"],
             str(line["revision"]),
             line.get("finish_reason") == "stop",
@@ -99,6 +102,6 @@ def digest_of_line(line: Mapping[str, Any]) -> bytes:
     return digest_of(entry | {"fields": line.get("fields")})
 
 
-def _hashable(value: object) -> object:
+def hashable(value: object) -> object:
     """The value of a setting as settings have it: JSON knows no tuples."""
     return tuple(value) if isinstance(value, list) else value

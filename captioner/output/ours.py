@@ -54,12 +54,11 @@ def read_ours(path: Path, limit: int) -> bytes:
         NotOurs: it is larger, or no regular file.
         OSError: it cannot be read.
     """
-    with (
-        opened(path, os.O_RDONLY) as descriptor,
-        os.fdopen(descriptor, "rb", closefd=False) as file,
-    ):
+    with opened(path, os.O_RDONLY) as descriptor:
         size = os.fstat(descriptor).st_size
-        data = file.read(min(size, limit) + 1)  # memory is taken for as much as that at once
+        room, data = min(size, limit) + 1, b""  # memory is taken for as much as that at once
+        while part := os.read(descriptor, room - len(data)):
+            data += part
         if max(size, len(data)) > limit:
             raise NotOurs(errno.EFBIG, f"it is larger than {limit >> 20} MB")
     return data

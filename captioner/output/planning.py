@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from captioner.output.entries import NoCaptionFile, digest_of, read_entry
 from captioner.output.made import Made
@@ -73,7 +74,8 @@ class _Found:
 
 
 class Planner:
-    """Compares the pictures that the scan found with what earlier runs made of them."""
+    """Compares the pictures that the scan found with what earlier runs made of them. For one
+    thread, and to be closed: a `with` does that."""
 
     def __init__(
         self,
@@ -95,14 +97,20 @@ class Planner:
         self._recipe = recipe
         self._ask = ask
         self._none_of_these = none_of(settings.formats)
-        self._made = provenance.read()
         self._reviews = read_reviews(directory)
+        self._history = provenance.read()
         self._up_to_date: list[str] = []
         self._edited: list[str] = []
         self._left: list[str] = []
         self._skipped: list[Skipped] = []
         self._unreadable: list[Unreadable] = []
         self._why_not: dict[str, str] = {}  # by mirrored folder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._history.__exit__()
 
     def plan(self, pictures: Sequence[Picture]) -> Plan:
         """What is to be done with each of the pictures; call it once.
@@ -111,8 +119,8 @@ class Planner:
             InputError: what is to be asked about one of them cannot be.
             OutputError: the provenance cannot be written.
         """
-        owned = ((m.image, m.caption_file) for m in self._made.values() if m.caption_file)
-        files, others = caption_files([p.key for p in pictures], owned, self._directory)
+        keys = [picture.key for picture in pictures]
+        files, others = caption_files(keys, self._history.files(), self._directory)
         shard = Shard.named(self._settings.shard)
         todo = Jobs(self._settings.input_dir, files)
         for picture in pictures:
@@ -137,20 +145,20 @@ class Planner:
 
     def folders(self) -> set[str]:
         """The mirrored folders, without the directory itself, that earlier runs wrote to."""
-        files = (made.caption_file for made in self._made.values())
+        files = (file for _, file in self._history.files())
         return {file[: file.rfind("/") + 1] for file in files if "/" in file}
 
     def costs(self) -> list[Cost]:
         """What captions of earlier runs cost that were made by the model of the recipe."""
         return [
             made.cost
-            for made in self._made.values()
+            for made in self._history
             if made.cost and made.recipe and made.recipe.is_of_the_model_of(self._recipe)
         ]
 
     def _sort(self, picture: Picture, file: str, todo: Jobs) -> None:
         """Put the picture where it belongs."""
-        before, asked = self._made.get(picture.key), self._ask(picture)
+        before, asked = self._history.get(picture.key), self._ask(picture)
         # what a shard made in this round is not asked for a second time
         done = before is not None and before.by_a_shard
         overwrite = self._settings.overwrite and not done

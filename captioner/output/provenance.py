@@ -10,7 +10,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,8 +19,9 @@ from typing import Any
 
 from captioner.errors import InputError, OutputError
 from captioner.output.atomic import cannot_write, json_text
+from captioner.output.history import History
 from captioner.output.lines import Lines
-from captioner.output.made import BEFORE, VERSION, Made, understood
+from captioner.output.made import BEFORE, VERSION, understood
 from captioner.output.ours import NotOurs
 from captioner.output.shards import ENDED, shard_files
 from captioner.records import Caption, Generation, Picture, Recipe, Skipped, Stamp
@@ -95,16 +96,22 @@ class Provenance:
         # no fsync: when the line is lost, the bytes are read once more
         self._append("touched", picture, stamp, sync=False)
 
-    def read(self) -> dict[str, Made]:
-        """What the files say last of each picture, by the picture's key; empty without a file.
+    def read(self) -> History:
+        """What the files say last of each picture; nothing without a file. To be closed.
 
         Lines that cannot be understood are left out, with a warning.
 
         Raises:
             InputError: what is in its place is not ours.
-            OutputError: it is there and cannot be read.
+            OutputError: it is there and cannot be read, or there is no room to sort it.
         """
-        latest: dict[str, Made] = {}
+        with ExitStack() as opened:
+            history = opened.enter_context(History())
+            self._read_into(history)
+            opened.pop_all()
+        return history
+
+    def _read_into(self, history: History) -> None:
         strange, ours = Counter[Path](), False
         for path, line in self._read():
             try:
@@ -112,10 +119,10 @@ class Provenance:
                 ours = ours or {"version", "image"} <= value.keys()
                 if value.get("result") == ENDED:
                     continue
-                made = understood(value, latest)
+                made = understood(value, history.get)
                 if path.name != FILE_NAME:
                     made = replace(made, by_a_shard=True)
-                latest[made.image] = made
+                history.put(made)
             except (ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH):
                 strange[path] += 1
         if strange and not ours:
@@ -125,7 +132,6 @@ class Provenance:
         for path, count in strange.items() if strange.total() != total else ():
             lines, shown = counted(count, "line"), printable(str(path))
             logger.warning("%s of %s cannot be understood: not counted", lines, shown)
-        return latest
 
     def values(self) -> Iterator[dict[str, Any]]:
         """What each line says, oldest first; what is no line of ours is left out.

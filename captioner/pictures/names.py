@@ -49,7 +49,7 @@ def caption_file_names(
 
 def usual_caption_file(key: str, longest: int = MAX_PATH_BYTES) -> str:
     """The caption file of a picture of whose name there is only one, as of most."""
-    return f"{mirrored_folder(key, longest)}{Path(_split(key)[1]).stem}.json"
+    return f"{mirrored_folder(key, longest)}{_stem(_split(key)[1])}.json"
 
 
 def mirrored_folder(key: str, longest: int = MAX_PATH_BYTES) -> str:
@@ -72,7 +72,7 @@ def _in_one_folder(keys: Sequence[str], taken: Iterable[str], longest: int) -> l
     """The caption files of pictures that go into one folder."""
     places = [mirrored_folder(key, longest) for key in keys]
     names = [_split(key)[1] for key in keys]
-    short = [Path(name).stem + ".json" for name in names]
+    short = [_stem(name) + ".json" for name in names]
     full = [name + ".json" for name in names]
     others = {folded(name) for name in taken}
     claims = Counter(others)
@@ -100,6 +100,12 @@ def _split(path: str) -> tuple[str, str]:
     """The folder, empty or with a `/` at the end, and the name."""
     folder, slash, name = path.rpartition("/")
     return folder + slash, name
+
+
+def _stem(name: str) -> str:
+    """As a Path has it, which would take ten times as long."""
+    stem, _, suffix = name.rpartition(".")
+    return stem if stem and suffix else name
 
 
 def folded(name: str) -> str:

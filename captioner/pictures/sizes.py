@@ -4,10 +4,10 @@ A picture that has a size here may still be damaged further on; what has none he
 captioned. Knows nothing of models.
 """
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import chain
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 from captioner.errors import CaptionError, UnreadableImage
 from captioner.pictures.decoding import reasons
@@ -21,13 +21,19 @@ PART = 100  # files that a thread looks at in a row: to hand over one takes as l
 Measured = tuple[int, int] | CaptionError
 
 
-def sizes(pictures: Iterable[Picture], formats: Iterable[str] = DEFAULT) -> list[Measured]:
+def sizes(pictures: Iterable[Picture], formats: Iterable[str] = DEFAULT) -> Iterator[Measured]:
     """The width and height of each picture as a viewer shows it, or why it cannot be captioned: an
-    `UnreadableImage` is about the file, any other error about the machine."""
-    every = list(pictures)
-    parts = [every[start : start + PART] for start in range(0, len(every), PART)]
+    `UnreadableImage` is about the file, any other error about the machine. In the order of the
+    pictures, of which no more than are looked at are kept."""
+    left, asked = iter(pictures), tuple(formats)
+    looking: deque[Future[list[Measured]]] = deque()
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(chain.from_iterable(pool.map(partial(_sizes_of_a_part, tuple(formats)), parts)))
+        while True:
+            while len(looking) < 2 * AT_ONCE and (part := list(islice(left, PART))):
+                looking.append(pool.submit(_sizes_of_a_part, asked, part))
+            if not looking:
+                return
+            yield from looking.popleft().result()
 
 
 def _sizes_of_a_part(formats: tuple[str, ...], pictures: list[Picture]) -> list[Measured]:

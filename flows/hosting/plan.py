@@ -112,19 +112,22 @@ def _todo(found: Forecast) -> Iterator[Row]:
         yield "To caption", "nothing"
         return
     yield "To caption", f"{len(found.todo):,}"
-    new = [job for job in found.todo if not job.reason]
-    if new:
-        yield "", f"{len(new):,} new"
+    new, overwritten, edited = 0, list[str](), {*found.plan.edited}
     reasons: dict[str, list[str]] = defaultdict(list)
     for job in found.todo:
         if job.reason:
             reasons[job.reason].append(job.picture.label)
+        else:
+            new += 1
+        if job.picture.key in edited:
+            overwritten.append(job.picture.label)
+    if new:
+        yield "", f"{new:,} new"
     for reason, names in reasons.items():
         yield "", f"{len(names):,} again: {reason} ({listed(names)})"
-    edited = set(found.plan.edited).intersection(job.picture.key for job in found.todo)
-    if edited:
-        names = sorted(map(printable, edited))
-        yield "", f"{counted(len(edited), 'caption')} edited by hand overwritten: {listed(names)}"
+    if overwritten:
+        number = counted(len(overwritten), "caption")
+        yield "", f"{number} edited by hand overwritten: {listed(sorted(overwritten))}"
 
 
 def _model(model: Model) -> Iterator[Row]:
