@@ -255,9 +255,10 @@ def small(fleet: Fleet) -> None:
     poor.start_worker(CAPTION_MODEL=str(too_large(poor.home)))
     fleet.dispatch()
     fleet.end()
-    refused = [run for run in shards_of(fleet.client) if run.state and run.state.name == "Refused"]
-    fleet.figures["refused"] = len(refused)
-    fleet.figures["said"] = refused[0].state.message if refused and refused[0].state else None
+    states = [run.state for run in shards_of(fleet.client) if run.state]
+    said = [str(each.message) for each in states if each.name == "Refused"]
+    of_memory = [each for each in said if "Try a smaller model" in each]
+    fleet.figures["refused"], fleet.figures["said"] = len(of_memory), of_memory[:1]
     poor.kill_worker()
     poor.start_worker()
 
