@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -113,7 +114,8 @@ def captioned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Captioned]:
 
 def crash(client: SyncPrefectClient, lost: FlowRun) -> None:
     """Have the automation notice it in seconds, and not in two minutes; it alone, since real runs
-    give a sign every half a minute. Its last sign is one of its own."""
+    give a sign every half a minute. Its last sign is that of a real one, since its own may not have
+    been sent yet when it was stopped."""
     subject = {"prefect.resource.id": f"prefect.flow-run.{lost.id}"}
     (made,) = client.read_automations_by_name(ZOMBIES)
     assert isinstance(made.trigger, EventTrigger)
@@ -124,12 +126,12 @@ def crash(client: SyncPrefectClient, lost: FlowRun) -> None:
     client.update_automation(made.id, automation)
     chosen = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}}
 
-    def signs() -> list[dict[str, object]]:
+    def signs() -> list[dict[str, Any]]:
         found = client.request("POST", "/events/filter", json=chosen).json()["events"]
-        return [sign for sign in found if str(lost.id) in json.dumps(sign["resource"])]
+        return [sign for sign in found if "prefect.tag.fleet" in json.dumps(sign["related"])]
 
     sign = wait_for(signs)[0]
-    emit_event(sign["event"], resource=sign["resource"], related=sign["related"])
+    emit_event(sign["event"], resource=sign["resource"] | subject, related=sign["related"])
     send_what_is_queued()
 
 
