@@ -17,6 +17,10 @@ from tests.conftest import draw_picture
 from tests.finished import CAPTIONS, finished
 
 pytestmark = pytest.mark.browser
+NOT_SHOWN = (
+    "The picture is not there any more, is damaged, or is in a format "
+    "that your browser does not show"
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +89,7 @@ def test_thumbnails_are_shown_and_whatever_a_browser_does_not_show_has_one_in_it
         expect(page.locator("#large-picture")).to_have_attribute("src", re.compile("/thumbnails/"))
         expect(page.locator("#large-picture")).not_to_have_js_property("naturalWidth", 0)
         expect(page.locator("#large-format")).to_have_text(
-            "Your browser cannot show the PNG itself: this is its small picture."
+            f"{NOT_SHOWN}: this is its small picture."
         )
         page.keyboard.press("ArrowRight")
         expect(page.locator("#large-format")).to_be_hidden()
@@ -98,6 +102,24 @@ def test_thumbnails_are_shown_and_whatever_a_browser_does_not_show_has_one_in_it
     finally:
         data_file.write_bytes(before)
         (settings.output_dir / "a.heic").unlink()
+
+
+def test_the_browser_is_not_blamed_for_pictures_that_are_damaged_or_gone(
+    page: Page, settings: Settings
+) -> None:
+    path = settings.input_dir / "ordner ü.png"
+    moved = path.rename(settings.input_dir.parent / "moved.png")
+    try:
+        page.reload()
+        page.locator(".picture").nth(4).click()
+        expect(page.locator("#large-format")).to_have_text(
+            f"{NOT_SHOWN}: this is its small picture."
+        )
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text("skipped.png")
+        expect(page.locator("#large-format")).to_have_text(f"{NOT_SHOWN}.")
+    finally:
+        moved.rename(path)
 
 
 def test_search_filters_and_order(page: Page) -> None:

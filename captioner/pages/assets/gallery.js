@@ -173,15 +173,19 @@ function note(id, sentence) {
   byId(id).hidden = !sentence;
 }
 
-// The browser cannot show the picture: what there is of it besides, in turn.
+// The browser did not show the picture: what there is of it besides, in turn. It does not tell why.
 function showLess() {
   const result = shown[open];
   if (!result) return;
   const ways = [result.picture, result.jpeg, result.thumbnail].filter(Boolean);
   const way = ways[ways.indexOf(byId("large-picture").getAttribute("src")) + 1];
-  const kind = result.name.split(".").pop().toUpperCase();
-  const what = { [result.jpeg]: "a JPEG of it", [result.thumbnail]: "its small picture" }[way];
-  note("large-format", `Your browser cannot show the ${kind} itself${what ? `: this is ${what}` : ""}.`);
+  if (way && way === result.jpeg) {
+    const kind = result.name.split(".").pop().toUpperCase();
+    note("large-format", `Your browser cannot show the ${kind} itself: this is a JPEG of it.`);
+  } else {
+    const why = "The picture is not there any more, is damaged, or is in a format that your browser does not show";
+    note("large-format", `${why}${way ? ": this is its small picture" : ""}.`);
+  }
   if (way) byId("large-picture").src = way;
 }
 
