@@ -139,13 +139,59 @@ def test_two_windows_do_not_overwrite_each_other_in_silence(settings: Settings) 
 
 
 @pytest.mark.browser
-def test_what_a_browser_cannot_show_is_said(settings: Settings) -> None:
-    draw_picture(settings.input_dir / "cut.tiff").rename(settings.input_dir / "cut.png")
-    path = settings.output_dir / "cut.json"
-    path.write_text(json.dumps(entry(settings, "cut.json") | {"caption": "word " * 60_000}))
+def test_nothing_is_written_over_a_caption_that_is_not_shown_whole(settings: Settings) -> None:
+    long = entry(settings, "a.json") | {"caption": "long words\n" * 20_000}
     with reviewing(settings) as address, Browser(address.rstrip("/")) as browser:
         page = browser.open("/", "v1")
-        enlarge(page, "cut.png")
+        enlarge(page, "a.png")
+        heading = page.get_by_role("dialog").get_by_role("heading")
+        text = page.get_by_label("Caption", exact=True)
+        text.fill("first")
+        page.get_by_role("button", name="Save and next").click()
+        expect(heading).not_to_have_text("a.png")
+        page.keyboard.press("ArrowLeft")
+        expect(heading).to_have_text("a.png")
+        (settings.output_dir / "a.json").write_text(json.dumps(long))  # somebody else does
+        text.fill("second")
+        refused = re.compile(
+            r"^Somebody else changed the caption of a\.png meanwhile\. "
+            r"It is too long to be changed here, so yours is not saved\. It begins: long words"
+        )
+        for _ in range(2):
+            page.get_by_role("button", name="Save and next").click()
+            expect(page.locator("#said")).to_have_text(refused)
+            page.locator("#said").evaluate("said => { said.textContent = ''; }")
+        expect(heading).to_have_text("a.png")
+        expect(text).to_have_value("second")
+        page.get_by_role("button", name="Accept and next").click()
+        expect(heading).not_to_have_text("a.png")
+        assert read_reviews(settings.output_dir)["a.png"].verdict == "accepted"
+        page.locator("#undo").click()
+        expect(page.locator("#said")).to_have_text("Taken back: a.png")
+        expect(text).not_to_be_editable()
+        page.locator("#undo").click()  # of the first, which is not there any more
+        expect(page.locator("#said")).to_have_text(refused)
+        assert browser.errors == []
+    assert entry(settings, "a.json") == long
+
+
+@pytest.mark.browser
+def test_what_a_browser_cannot_show_is_said_and_stays(settings: Settings) -> None:
+    draw_picture(settings.input_dir / "cut.tiff").rename(settings.input_dir / "cut.png")
+    # in a text field each of these ends of lines is \n
+    captions = {"a": "1\r\n2", "b & <c>'\"": "1\r2", "cut": "word\r\n" * 50_000}
+    files = [settings.output_dir / f"{stem}.json" for stem in captions]
+    for file, caption in zip(files, captions.values(), strict=True):
+        file.write_text(json.dumps(entry(settings, file.name) | {"caption": caption}))
+    before = [file.read_bytes() for file in files]
+    with reviewing(settings) as address, Browser(address.rstrip("/")) as browser:
+        page = browser.open("/", "v1")
+        enlarge(page, "a.png")
+        heading = page.get_by_role("dialog").get_by_role("heading")
+        page.keyboard.press("a")
+        expect(heading).to_have_text("b & <c>'\".jpg")
+        page.get_by_role("button", name="Save and next").click()
+        expect(heading).to_have_text("cut.png")
         expect(page.locator("#large-format")).to_have_text(
             "Your browser cannot show the PNG itself: this is a JPEG of it."
         )
@@ -156,11 +202,12 @@ def test_what_a_browser_cannot_show_is_said(settings: Settings) -> None:
         text = page.get_by_label("Caption", exact=True)
         expect(text).not_to_be_editable()  # or what is not shown would be lost
         page.keyboard.press("a")
-        expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text("ordner ü.png")
+        expect(heading).to_have_text("ordner ü.png")
         expect(text).to_be_editable()
         expect(page.locator("#large-cut")).to_be_hidden()
         assert browser.errors == []
-    assert len(entry(settings, "cut.json")["caption"]) == 300_000
+    assert [file.read_bytes() for file in files] == before
+    assert [r.verdict for r in read_reviews(settings.output_dir).values()] == ["accepted"] * 3
 
 
 def ask(address: str, body: object = None, **headers: str) -> int:

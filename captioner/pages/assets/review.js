@@ -29,10 +29,23 @@ async function attempt(work) {
   }
 }
 
+// A textarea has \n for whatever ends a line in what it was given.
+function plain(caption) {
+  return caption.replace(/\r\n?/g, "\n").trim();
+}
+
+// Nothing is written over a caption that is not here whole: it could not be taken back.
+function refuse(result) {
+  say(`Somebody else changed the caption of ${result.name} meanwhile. It is too long to be changed here, so yours is not saved. It begins: ${short(result.text)}`, true);
+  return false;
+}
+
 async function save(result, caption) {
+  if (result.cut) return refuse(result);
   const answer = await send("save", { image: result.name, before: result.digest, caption });
   if (answer.conflict) {
     Object.assign(result, { text: answer.text, cut: answer.cut, digest: answer.digest });
+    if (result.cut) return refuse(result);
     say(`Somebody else changed this caption meanwhile. It now says: ${short(answer.text)} — save once more to put yours in its place.`, true);
     return false;
   }
@@ -57,7 +70,7 @@ async function judge(result, verdict) {
 async function decide(verdict) {
   const result = shown[open];
   const before = { result, text: result.text, review: result.review };
-  const changed = text.value.trim() !== result.text.trim();
+  const changed = plain(text.value) !== plain(result.text);
   const done = await attempt(() =>
     changed && verdict === "accepted" ? save(result, text.value.trim()) : judge(result, verdict)
   );
