@@ -210,7 +210,7 @@ def _at(schema: Any, reference: str) -> Any:
     for part in reference.split("/")[1:]:
         name = part.replace("~1", "/").replace("~0", "~")
         schema = schema.get(name) if isinstance(schema, dict) else None
-    return schema if reference.startswith("#") else None
+    return schema if reference == "#" or reference.startswith("#/") else None
 
 
 def _said(messages: Iterable[str]) -> str:

@@ -260,19 +260,19 @@ class _Dispatch:
     def _parameters(self, number: int) -> dict[str, Any]:
         """What a shard is asked: the same, and its places unless its worker has others. What is
         made of the captions is the merge's affair."""
-        given, here = self._given, Path.cwd()
-        shard = given.model_copy(
+        asked, here = self._given, Path.cwd()
+        shard = asked.model_copy(
             update={
                 "shard": f"{number}/{self._round.shards}",
-                "input_dir": here / given.input_dir,
-                "output_dir": here / given.output_dir,
+                "input_dir": here / asked.input_dir,
+                "output_dir": here / asked.output_dir,
             }
         )
-        return {
+        given = {
             name: group.model_dump(mode="json", exclude_unset=True)
             for name, group in shard.grouped().items()
-            if name != "results"
         }
+        return given | {"results": {"gallery": shard.gallery}}  # which thumbnails are made for
 
     def _say_once(self, what: str, sentence: str) -> None:
         if what not in self._said:

@@ -70,8 +70,9 @@ def requiring(value: object, **more: object) -> dict[str, Any]:
         requiring({"type": "array", "items": SELF}),
         requiring(LIST, **{"$defs": {"b": requiring(LIST)}}),
         requiring({"$ref": "#/$defs/b"}, **{"$defs": {"b": {"type": "string"}}}),
+        requiring({"$ref": "#b"}, **{"$defs": {"b": {"$anchor": "b", "type": "string"}}}),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_a_schema_may_hold_itself_where_an_answer_can_end(schema: dict[str, Any]) -> None:
     assert json.loads(read_schema(schema)) == schema

@@ -418,6 +418,11 @@ def test_a_name_that_is_no_preset_is_told_those_that_are() -> None:
         in_full(Settings.model_validate({"preset": "captoin"}))
 
 
+def test_a_prompt_may_have_many_full_stops(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("user_prompt = '" + "Look. " * 200 + "'\n")
+    assert in_full(Settings(preset=tmp_path / "mine.toml")).user_prompt == "Look. " * 200
+
+
 def test_a_preset_reads_no_file_for_its_prompt(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('user_prompt = "@/etc/passwd"\n')
     assert in_full(Settings(preset=tmp_path / "mine.toml")).user_prompt == "@/etc/passwd"

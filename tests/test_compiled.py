@@ -191,8 +191,14 @@ def test_the_blocks_of_the_tower_see_the_same(
         assert all(mx.allclose(a, b, atol=1e-4) for a, b in both)
 
 
-def test_layers_that_cannot_be_one_product_stay_apart() -> None:
-    layers = [nn.Linear(64, 32), nn.Linear(64, 64).to_quantized(64, 8)]
+@pytest.mark.parametrize("other", [{"bits": 4}, {"group_size": 32}, None], ids=str)
+def test_layers_that_cannot_be_one_product_stay_apart(other: dict[str, int] | None) -> None:
+    kind = {"group_size": 64, "bits": 8}
+    rest = nn.Linear(64, 32)
+    layers = [
+        nn.Linear(64, 64).to_quantized(**kind),
+        rest.to_quantized(**kind | other) if other else rest,
+    ]
     x = mx.random.normal((3, 1, 64))
     expected = [layer(x) for layer in layers]
     mx.eval(expected)

@@ -205,6 +205,19 @@ def test_caption_files_that_cannot_be_read_are_named(settings: Settings) -> None
     assert len(write_exports(settings.output_dir, ["txt"], options)) == 1
 
 
+@pytest.mark.parametrize("file", ["9" * 5_000, "a/" * 2_040 + "a.json"], ids=("number", "long"))
+def test_a_provenance_that_names_absurd_files_hinders_no_export(
+    settings: Settings, file: str
+) -> None:
+    provenance = settings.output_dir / "provenance.jsonl"
+    lines = provenance.read_text().splitlines()
+    made = next(line for line in map(json.loads, lines) if line["result"] == "captioned")
+    absurd = made | {"image": "absurd.png", "caption_file": file}
+    provenance.write_text("\n".join([*lines, json.dumps(absurd)]) + "\n")
+    said = write_exports(settings.output_dir, ["txt"], Options(settings.input_dir))
+    assert said[0].startswith("Exported 3 caption(s) as txt into ")
+
+
 def test_a_ledger_that_is_a_link_is_not_written_through(settings: Settings) -> None:
     outside = settings.output_dir.parent / "outside"
     outside.write_text("")

@@ -174,6 +174,12 @@ def test_the_model_is_downloaded_once_by_each_machine(captioned: Captioned) -> N
     assert [request.sent for request in captioned.hub.fetched(WEIGHTS)] == [size, size]
 
 
+def test_of_what_is_made_with_captions_a_shard_is_asked_for_thumbnails_alone(
+    captioned: Captioned,
+) -> None:
+    assert all(run.parameters["results"] == {"gallery": True} for run in captioned.shards())
+
+
 def test_one_machine_would_have_left_the_same(captioned: Captioned, tmp_path: Path) -> None:
     alone = captioned.team.shared / "alone"
     anna = captioned.boss

@@ -214,8 +214,13 @@ def test_a_file_that_is_written_to_all_the_time_says_nothing_about_the_picture(
 ) -> None:
     formats = Changing(("png",))
     formats.path = draw(tmp_path / "a.png", "red")
+    whole = formats.path.read_bytes()
+    formats.path.write_bytes(whole[:60])  # there is more to come
+    with pytest.raises(CaptionError, match=r"^the file is being written to$"):
+        validate(job(formats.path), formats)
+    formats.path.write_bytes(whole)
     with pytest.raises(CaptionError, match=r"^the file is being written to$") as raised:
         validate(job(formats.path), formats)
     assert not isinstance(raised.value, UnreadableImage)
-    assert formats.number == 3  # it was tried twice
+    assert formats.number == 5  # each time it was tried twice
     assert validated(formats.path).size == (24, 16)

@@ -28,7 +28,8 @@ SUFFIX = ".toml"
 MAX_LENGTH = 200_000  # characters of a file; ours have a hundredth of that
 # a key of a hundred names with dots between them, for which tomllib takes time by its square
 DEEP_KEY = re.compile(
-    r"""(?:(?<![\w-])(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""", re.ASCII
+    r"""(?:^|[{,\[])[ \t]*+(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""",
+    re.ASCII | re.MULTILINE,
 )
 # what may stand in one, by its key, and the setting that it is a value of
 KEYS = {

@@ -143,7 +143,11 @@ def together(layers: list[Any]) -> Callable[[Any], list[Any]]:
     """
     import mlx.core as mx
 
-    kinds = {(type(layer), getattr(layer, "bits", None), tuple(sorted(layer))) for layer in layers}
+    quantised = ("bits", "group_size", "mode")
+    kinds = {
+        (type(layer), *(getattr(layer, name, None) for name in quantised), *sorted(layer))
+        for layer in layers
+    }
     if len(kinds) > 1:
         return lambda x: [layer(x) for layer in layers]
     whole = copy(layers[0])

@@ -1,5 +1,6 @@
 """What is in a caption file: the picture, the prompt and the caption. Knows nothing of runs."""
 
+import errno
 import hashlib
 import json
 import math
@@ -50,6 +51,8 @@ def read_entry(path: Path) -> dict[str, Any] | None:
     except (NotOurs, PermissionError) as error:
         raise NoCaptionFile(error.strerror or "it may not be read") from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NoCaptionFile("its path is too long") from None
         raise OutputError(
             f"{printable(str(path))} cannot be read: {error.strerror or error}. "
             "Mend that and run again."

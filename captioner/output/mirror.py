@@ -21,7 +21,7 @@ def path_in(directory: Path, file: str | Path, *, make: bool = False) -> Path:
     is not there is made, or ends the way.
 
     Raises:
-        NotOurs: a folder on the way is a link, or something else.
+        NotOurs: a folder on the way is a link, or something else, or the way is too long.
         OSError: one cannot be looked at, or made.
     """
     *folders, _ = os.fspath(file).split("/")
@@ -46,6 +46,10 @@ def _mode(path: str) -> int | None:
         return os.lstat(path).st_mode
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NotOurs(error.errno, "its path is too long") from None
+        raise
 
 
 def why_not(directory: Path, folder: str) -> str:

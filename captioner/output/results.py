@@ -100,8 +100,9 @@ def results_and_unreadable(directory: Path) -> tuple[list[Result], dict[str, str
     figures = _figures(directory)
     found = _results(directory, figures)
     there = {result.key for result in found}
-    files = sorted((m.file for key, m in figures.items() if key not in there), key=natural_key)
-    reasons = {file: _why_unreadable(directory, file) for file in files if is_inside(file)}
+    left = (made.file for key, made in figures.items() if key not in there)
+    files = sorted(filter(is_inside, left), key=natural_key)
+    reasons = {file: _why_unreadable(directory, file) for file in files}
     return found, {file: why for file, why in reasons.items() if why}
 
 

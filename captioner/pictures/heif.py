@@ -60,7 +60,7 @@ def exif_in(file: BinaryIO) -> bytes:
         file.seek(min(start, 1 << 62))
         block = file.read(min(length, MAX_EXIF_BYTES))
         (before,) = struct.unpack_from(">I", block)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, ValueError):
         return b""
     return block[4 + before :]
 

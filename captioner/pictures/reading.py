@@ -65,18 +65,20 @@ def validate(
             about the picture.
     """
     path, root = job.picture.path, job.picture.root
-    try:
-        for _ in range(2):  # once more when it changed meanwhile
-            stamp = None
+    for _ in range(2):  # once more when it changed meanwhile
+        stamp: Stamp | None = None
+        result: Valid | Skipped
+        try:
             with _reading, reasons():
                 content = content_of(path, root)
                 stamp = content.stamp
                 found = decoded(content, path.name, max_pixels, background, formats, remark=True)
                 small = thumbnail_of(found.image) if thumbnail else None
-            if _is_now(path, stamp):
-                return Valid(job, found.size, stamp, found.image, small)
-    except UnreadableImage as error:
-        return Skipped(job.picture, str(error), stamp)
+                result = Valid(job, found.size, stamp, found.image, small)
+        except UnreadableImage as error:
+            result = Skipped(job.picture, str(error), stamp)
+        if stamp is None or _is_now(path, stamp):
+            return result
     raise CaptionError("the file is being written to")
 
 

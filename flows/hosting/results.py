@@ -9,20 +9,23 @@ from captioner.run import Run
 
 def figures(run: Run) -> list[tuple[str, str]]:
     """The rows of the table: what is counted, and how many."""
-    return [
+    rows = [
         ("captioned", f"{len(run.captioned)}"),
         ("up to date", f"{len(run.plan.up_to_date)}"),
         ("skipped", f"{len(run.all_skipped)}"),
         ("flagged", f"{len(_flags(run))}"),
         ("failed", f"{len(run.failures)}"),
         ("seconds", f"{run.seconds:.1f}"),
-        ("pictures a minute", f"{run.a_minute:.1f}"),
     ]
+    if run.a_minute:
+        rows.append(("pictures a minute", f"{run.a_minute:.1f}"))
+    return rows
 
 
 def sentence(run: Run) -> str:
     """The same in one line."""
-    return f"{run.counts()} in {run.seconds:.1f} s, {run.a_minute:.1f} pictures a minute"
+    pace = f", {run.a_minute:.1f} pictures a minute" if run.a_minute else ""
+    return f"{run.counts()} in {run.seconds:.1f} s{pace}"
 
 
 def advice(run: Run) -> list[str]:
