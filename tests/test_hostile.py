@@ -69,6 +69,8 @@ def watch(event, arguments):
         place = arguments[places[event]]
     else:
         return
+    if not place:  # to SQLite a database that has no name, in TMPDIR
+        return
     if isinstance(place, (str, bytes, os.PathLike)):
         os.write(log, os.fsencode(os.path.abspath(os.fspath(place))) + b"\\0")
 

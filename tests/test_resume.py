@@ -186,8 +186,8 @@ def test_two_runs_never_write_to_the_same_directory(run_flow: RunFlow, folders: 
 def test_a_picture_that_changes_before_it_is_captioned_is_recorded_as_it_was_captioned(
     run_flow: RunFlow, folders: Settings
 ) -> None:
-    """The later run takes it for up to date, since its caption is of what is there now."""
-    for number in range(1, 8):
+    """It was read ahead, and its caption is of that: the later run sees that it has changed."""
+    for number in range(1, 5):
         draw_picture(folders.input_dir / f"p{number}.png")
 
     def change_the_last() -> None:
@@ -195,7 +195,7 @@ def test_a_picture_that_changes_before_it_is_captioned_is_recorded_as_it_was_cap
         while time.monotonic() < deadline:
             if (folders.output_dir / "p1.json").exists():
                 draw_picture(folders.input_dir / "new.tmp.png", "CHANGED").replace(
-                    folders.input_dir / "p7.png"
+                    folders.input_dir / "p4.png"
                 )
                 return
             time.sleep(0.005)
@@ -204,8 +204,11 @@ def test_a_picture_that_changes_before_it_is_captioned_is_recorded_as_it_was_cap
     changer.start()
     first = run_flow(folders)
     changer.join()
-    assert first.state.message == "7 captioned"
-    assert run_flow(folders).state.message == "Nothing new: 7 up to date"
+    assert first.state.message == "4 captioned"
+    later = run_flow(folders)
+    assert later.state.message == "1 captioned, 3 up to date"
+    assert "p4.png is captioned again: image changed" in later.logs
+    assert run_flow(folders).state.message == "Nothing new: 4 up to date"
 
 
 @pytest.mark.parametrize("leftover", [".0123456789abcdef0123456789abcdef.tmp"])
