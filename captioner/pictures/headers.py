@@ -12,7 +12,7 @@ from typing import BinaryIO
 from captioner.pictures.formats import MAX_PARTS, orientation
 
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers of a frame, which has the size
-MAX_EXIF_BYTES = 1 << 20
+MAX_EXIF_BYTES = 1 << 20  # a JPEG has room for 64 KB
 Size = tuple[int, int]
 NO_SIZE: Size = (0, 0)
 

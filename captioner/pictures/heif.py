@@ -10,10 +10,9 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from captioner.pictures.headers import NO_SIZE, Size
+from captioner.pictures.headers import MAX_EXIF_BYTES, NO_SIZE, Size
 
 MAX_BOXES = 10_000
-MAX_EXIF_BYTES = 1 << 20  # a JPEG has room for 64 KB
 MAX_META_BYTES = 16 << 20  # of the box with all items' properties; some kilobytes as a rule
 AVIF = {b"avif", b"avis"}
 HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}

@@ -15,11 +15,11 @@ from typing import BinaryIO
 from PIL.ExifTags import IFD, Base
 
 from captioner.pictures.formats import JPEG_SIGNATURE, MAX_PARTS, PNG_SIGNATURE
+from captioner.pictures.headers import MAX_EXIF_BYTES
 from captioner.pictures.heif import exif_in, is_avif, is_heic
+from captioner.pictures.kinds import START
 
-START = 512  # bytes, in which the brands of a HEIC or AVIF are
 ORDERS = {b"II*\0": "<", b"MM\0*": ">"}  # of the bytes of a number, by how a TIFF begins
-MAX_BLOCK_BYTES = 1 << 20  # of EXIF; a JPEG has room for 64 KB
 MAX_ENTRIES = 1_000  # of a directory; cameras write some dozens
 LENGTH = 20  # of `2024:05:17 09:30:00` with its end
 
@@ -61,7 +61,7 @@ def _chunk(file: BinaryIO, wanted: bytes, last: bytes, order: str) -> bytes:
         kind, size = (second, first) if order == ">" else (first, second)
         (length,) = struct.unpack(order + "I", size)
         if kind == wanted:
-            return file.read(min(length, MAX_BLOCK_BYTES))
+            return file.read(min(length, MAX_EXIF_BYTES))
         if kind == last:
             break
         file.seek(length + 4 if order == ">" else length + length % 2, os.SEEK_CUR)
