@@ -46,14 +46,12 @@ def make_tree(directory: Path, files: int, folders: int) -> None:
 
 def caption_all(settings: Settings, revision: str) -> None:
     """Every caption file and its line, as a run leaves them; all pictures have the same bytes."""
-    found = scan(settings.input_dir, recursive=True).pictures
+    found = scan(settings.input_dir, recursive=True)
     figures = Generation("A picture.", "stop", 100, 80, 64, 64, 4, 0.1, 0.1)
     with OutputFolder(settings.output_dir) as output:
         recipe = Recipe.of(settings, revision)
-        jobs = output.plan(
-            scan(settings.input_dir, recursive=True), settings, recipe, Prompts(settings).of
-        ).todo
-        stamp = stamp_of(found[0].path)
+        jobs = output.plan(found, settings, recipe, Prompts(settings).of).todo
+        stamp = stamp_of(jobs[0].picture.path)
         output.save(Caption(jobs[0], settings.user_prompt, figures, stamp), recipe)
     line = json.loads((settings.output_dir / PROVENANCE).read_text())
     entry = json.loads((settings.output_dir / jobs[0].caption_file).read_text())

@@ -1,6 +1,5 @@
 """How much memory a plan takes for each picture, and what happens where it has no room."""
 
-import json
 import subprocess
 import sys
 import tracemalloc
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tree import caption_all
 from captioner.asking.prompts import Prompts
 from captioner.output.folder import PROVENANCE, OutputFolder
 from captioner.output.provenance import Provenance
@@ -54,29 +54,11 @@ def bytes_a_picture(settings: Settings) -> tuple[Plan, float]:
     return plan, min(peaks) / PICTURES
 
 
-def caption_all(settings: Settings) -> None:
-    """Every caption file and its line, as a run leaves them, but not one by one."""
-    jobs, recipe = planned(settings).todo, Recipe.of(settings, "1")
-    stamp = stamp_of(jobs[0].picture.path)
-    with OutputFolder(settings.output_dir) as output:
-        output.save(Caption(jobs[0], settings.user_prompt, SAID, stamp), recipe)
-    line = json.loads((settings.output_dir / PROVENANCE).read_text())
-    entry = json.loads((settings.output_dir / jobs[0].caption_file).read_text())
-    with (settings.output_dir / PROVENANCE).open("w") as provenance:
-        for job in jobs:
-            key, file = job.picture.key, settings.output_dir / job.caption_file
-            changed = job.picture.path.stat().st_mtime_ns
-            own = {"image": key, "caption_file": job.caption_file, "image_mtime_ns": changed}
-            provenance.write(json.dumps(line | own) + "\n")
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(json.dumps(entry | {"image": key}))
-
-
 def test_a_picture_takes_little_memory(settings: Settings) -> None:
     plan, each = bytes_a_picture(settings)
     assert len(plan.todo) == PICTURES
     assert each < MOST_BYTES
-    caption_all(settings)
+    caption_all(settings, "1")
     plan, each = bytes_a_picture(settings)
     assert len(plan.up_to_date) == PICTURES
     assert each < MOST_BYTES
